@@ -241,6 +241,9 @@ struct Attend {
 
   // ---- scores -----------------------------------------------------------------------------------------------------------
 
+  struct Maxima {  // of a tile, per vector of rows: int16 pairs or f32
+    alignas(64) char cells[T::kMaxVectors][W * 4];
+  };
   struct Operand {  // cells of k or v for the product
     const char* data;
     int64_t row, step;  // bytes
@@ -263,7 +266,7 @@ struct Attend {
   // S for R keys from `key` on and NQ vectors of rows from vector `j0` on, in the form the way to P wants:
   // fixed: int16 pairs of keys, masked = -32768, and the running maximum; else: x = S * c + bias in f32.
   template <Arithmetic a, int R, int NQ, bool kFixed, bool kMasked>
-  static CLARY_INLINE void score_rows(Block& b, const Operand& k, int steps, int shift, int key, int j0, const F (&c)[NQ],
+  static CLARY_INLINE void score_rows(Block& b, const Operand& k, int steps, int shift, int key, int j0, const float* factor,
                                       H (&max16)[NQ], F (&max)[NQ]) {
     I acc[R][NQ];
     CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
@@ -288,11 +291,12 @@ struct Attend {
       CLARY_UNROLL(8) for (int r = 0; r < R; r++)
         CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
           const F s = a == Arithmetic::kF32 ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
+          const F c = T::template load<F>(factor + j * W);
           F x;
           if constexpr (kMasked)
-            x = T::fma(s, c[j], T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
+            x = T::fma(s, c, T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
           else
-            x = s * c[j];
+            x = s * c;
           max[j] = T::max(max[j], x);
           T::store(b.s + (key + r) * kCellRow + (j0 + j) * W * 4, x);
         }
@@ -327,7 +331,7 @@ struct Attend {
 
   // One vector of rows, int16 scores to P in [0, 255].
   template <bool kMasked>
-  static CLARY_INLINE void softmax_fixed(Block& b, int j, int keys, H max16, F step, int value_dim) {
+  static CLARY_NOINLINE void softmax_fixed(Block& b, int j, int keys, H max16, F step, int value_dim) {
     const I top = T::widen_max(max16);
     const I none = top == T::splat(-32768);
     const F m = none ? T::splat(-__builtin_inff()) : step * T::to_float(top);
@@ -370,7 +374,7 @@ struct Attend {
 
   // The same from f32 scores; P as the arithmetic's cells.
   template <Arithmetic a>
-  static CLARY_INLINE void softmax_float(Block& b, int j, int keys, F m, int value_dim) {
+  static CLARY_NOINLINE void softmax_float(Block& b, int j, int keys, F m, int value_dim) {
     const F beta = weigh(b, j, m, value_dim);
     const F base = m == T::splat(-__builtin_inff()) ? F{} : m;
     char* s = b.s + j * W * 4;
@@ -433,18 +437,16 @@ struct Attend {
     return {b.stage, 4, kF32Channels * 4};
   }
 
-  // S and P of one tile for NQ vectors from j0 on.
+  // S of one tile for NQ vectors of rows from j0 on; the maxima go to memory.
   template <Arithmetic a, int NQ, bool kFixed, bool kMasked>
-  static void probabilities(const AttendArgs& args, Block& b, Operand k, int first, int n, int padded_n, int j0) {
+  static CLARY_NOINLINE void scores(const AttendArgs& args, Block& b, Operand k, int first, int n, int padded_n, int j0,
+                                    const float* factor, Maxima& top) {
     constexpr int R = T::rows_per_step(NQ);
     const KvHead& kv = args.kv;
     const int steps = q_steps(a, kv.D), shift = score_shift(code_dim(kv.D));
-    F c[NQ], max[NQ];
+    F max[NQ];
     H max16[NQ];
-    const float k_scale = a == Arithmetic::kF32 ? 1.0f : kv.k_scale[first / kTileKeys];
     CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-      c[j] = T::template load<F>(b.q_factor + (j0 + j) * W);
-      if constexpr (a != Arithmetic::kF32) c[j] = c[j] * k_scale;
       max[j] = T::splat(-__builtin_inff());
       max16[j] = T::splat16(0x8000);
     }
@@ -455,14 +457,38 @@ struct Attend {
           k = f32_keys(kv, b, first + key, left < part ? left : part, part);
         }
       }
-      score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, c, max16, max);
+      score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
       k.data += R * k.row;
     }
     CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
       if constexpr (kFixed)
-        softmax_fixed<kMasked>(b, j0 + j, padded_n, max16[j], c[j] * static_cast<float>(1 << shift), kv.Dv);
+        T::store(top.cells[j], max16[j]);
       else
-        softmax_float<a>(b, j0 + j, padded_n, max[j], kv.Dv);
+        T::store(top.cells[j], max[j]);
+    }
+  }
+
+  // S and P of one tile.
+  template <Arithmetic a, int NQ, bool kFixed, bool kMasked>
+  static CLARY_INLINE void probabilities(const AttendArgs& args, Block& b, const Operand& k, int first, int n, int padded_n,
+                                         int j0) {
+    const KvHead& kv = args.kv;
+    Maxima top;
+    alignas(64) float factor[NQ * W];
+    const float k_scale = a == Arithmetic::kF32 ? 1.0f : kv.k_scale[first / kTileKeys];
+    for (int j = 0; j < NQ; j++) {
+      F c = T::template load<F>(b.q_factor + (j0 + j) * W);
+      if constexpr (a != Arithmetic::kF32) c = c * k_scale;
+      T::store(factor + j * W, c);
+    }
+    scores<a, NQ, kFixed, kMasked>(args, b, k, first, n, padded_n, j0, factor, top);
+    const float unit = static_cast<float>(1 << score_shift(code_dim(kv.D)));
+    for (int j = 0; j < NQ; j++) {
+      if constexpr (kFixed)
+        softmax_fixed<kMasked>(b, j0 + j, padded_n, T::template load<H>(top.cells[j]),
+                               T::template load<F>(factor + j * W) * unit, kv.Dv);
+      else
+        softmax_float<a>(b, j0 + j, padded_n, T::template load<F>(top.cells[j]), kv.Dv);
     }
   }
 
@@ -491,7 +517,7 @@ struct Attend {
   }
 
   template <Arithmetic a, int NQ>
-  static void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n, int j0) {
+  static CLARY_NOINLINE void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n, int j0) {
     constexpr int R = T::rows_per_step(NQ);
     constexpr int kKeys = a == Arithmetic::kF32 ? 1 : a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2;
     const KvHead& kv = args.kv;

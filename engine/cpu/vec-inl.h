@@ -4,6 +4,7 @@
 // This file has no include guard of its own on purpose: each translation unit includes it once, through attention-inl.h.
 
 #define CLARY_INLINE inline __attribute__((always_inline))
+#define CLARY_NOINLINE __attribute__((noinline))  // keeps one loop's registers out of another's
 #if defined(__clang__)
 #define CLARY_UNROLL(n) _Pragma("clang loop unroll(full)")
 #else
@@ -32,10 +33,7 @@ struct Lanes;
     static CLARY_INLINE Code8 narrow(I x, int8_t) { return __builtin_convertvector(x, Code8); }      \
     static CLARY_INLINE Code16 narrow(I x, int16_t) { return __builtin_convertvector(x, Code16); }   \
   };
-CLARY_LANES(4)
-CLARY_LANES(8)
-CLARY_LANES(16)
-#undef CLARY_LANES
+// A facade instantiates its own width: CLARY_LANES(8).
 
 // H holds two 16-bit values a lane, in an order set by the facade's pack16.
 template <int W_>

@@ -1,6 +1,8 @@
 // AVX-512: 16 lanes, 32 registers, blocks of 4 rows x 4 vectors. Levels add an 8-bit dot (VNNI) and a byte permute (VBMI).
 // g++ 12 copies accumulators that live in arrays unless an asm operand pins them (cpu-attention figures: 595 against 926 GOPS).
 
+CLARY_LANES(16)
+
 template <bool kVnni, bool kVbmi>
 struct Avx512 : Vec<16> {
   static constexpr int kMaxVectors = 4;  // vectors of rows in a micro-kernel
