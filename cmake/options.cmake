@@ -38,7 +38,7 @@ endif()
 add_library(clary_link_options INTERFACE)
 target_link_options(clary_link_options INTERFACE
   "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/clary.map"
-  -Wl,-z,now,-z,relro,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed
+  -Wl,-z,now,-z,relro,-z,noexecstack,-z,nodelete -Wl,--gc-sections -Wl,--as-needed
   $<$<BOOL:${CLARY_STRIP}>:-s>)
 # zig's libc++ is static already.
 if(CMAKE_BUILD_TYPE STREQUAL "Release" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

@@ -50,8 +50,7 @@ clary_status guarded(const Fn& fn) {
   }
 }
 
-Status sized(int written, size_t capacity, size_t* needed) {
-  (void)capacity;
+Status sized(int written, size_t* needed) {
   if (needed) *needed = static_cast<size_t>(written) + 1;
   return {};
 }
@@ -73,6 +72,7 @@ clary_status clary_workspace_size(const clary_attention_args* args, uint64_t* by
     Problem p;
     if (Status s = Problem::from(args, &p); !s) return s;
     if (Status s = p.check(true); !s) return s;
+    p.workspace = nullptr;  // what there is must not bound what is asked for
     const Plan plan = plan_of(p);
     if (!plan) return plan.why;
     *bytes = plan.workspace;
@@ -84,17 +84,18 @@ clary_status clary_explain(const clary_attention_args* args, int32_t format, cha
   return guarded([&]() -> Status {
     Problem p;
     if (Status s = Problem::from(args, &p); !s) return s;
+    p.workspace = nullptr;
     Plan plan;
     if (Status s = p.check(true); !s)
       plan.why = s;
     else
       plan = plan_of(p);
-    return sized(describe(p, plan, format, buffer, capacity), capacity, needed);
+    return sized(describe(p, plan, format, buffer, capacity), needed);
   });
 }
 
 clary_status clary_info(char* buffer, size_t capacity, size_t* needed) {
-  return guarded([&] { return sized(cpu::info(cpu_device(), buffer, capacity), capacity, needed); });
+  return guarded([&] { return sized(cpu::info(cpu_device(), buffer, capacity), needed); });
 }
 
 const char* clary_version(void) { return CLARY_VERSION; }

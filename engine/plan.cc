@@ -13,6 +13,27 @@ const char* arithmetic_name(Arithmetic a) {
   return kNames[static_cast<int>(a)];
 }
 
+namespace {
+// `text` as the inside of a JSON string.
+template <size_t N>
+const char* escaped(const char* text, char (&out)[N]) {
+  size_t n = 0;
+  for (; *text && n + 7 < N; text++) {
+    const unsigned char c = static_cast<unsigned char>(*text);
+    if (c == '"' || c == '\\') {
+      out[n++] = '\\';
+      out[n++] = *text;
+    } else if (c < 0x20) {
+      n += static_cast<size_t>(std::snprintf(out + n, N - n, "\\u%04x", c));
+    } else {
+      out[n++] = *text;
+    }
+  }
+  out[n] = 0;
+  return out;
+}
+}  // namespace
+
 Plan choose(const Problem& problem, const Device& device, const char* force, int threads) {
   const bool cuda = std::strncmp(force, "cuda", 4) == 0;
   if (force[0] && !cuda && std::strcmp(force, "cpu") != 0 && std::strncmp(force, "cpu:", 4) != 0) {
@@ -36,10 +57,11 @@ int describe(const Problem& p, const Plan& plan, int32_t format, char* buffer, s
                 static_cast<long long>(p.Hq), static_cast<long long>(p.Hkv), static_cast<long long>(p.Lq),
                 static_cast<long long>(p.Lk), p.D, p.Dv, dtype_name(p.q.dtype));
   if (format == CLARY_JSON) {
+    char message[512], hint[512];
     if (!plan)
       return std::snprintf(buffer, capacity,
                            "{\"variant\": null, \"problem\": \"%s\", \"accuracy\": \"%s\", \"error\": \"%s\", \"hint\": \"%s\"}", shape,
-                           accuracy_name(p.accuracy), plan.why.message(), plan.why.hint());
+                           accuracy_name(p.accuracy), escaped(plan.why.message(), message), escaped(plan.why.hint(), hint));
     return std::snprintf(buffer, capacity,
                          "{\"variant\": \"%s\", \"problem\": \"%s\", \"accuracy\": \"%s\", \"arithmetic\": \"%s\", \"workers\": %d, "
                          "\"workspace\": %llu, \"reason\": \"%s\"}",

@@ -1,8 +1,8 @@
 // The one validator. Every sentence names the tensor, what it has and what it should have.
 #include "problem.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 
@@ -34,19 +34,15 @@ Status check_shape(const char* name, const View& v, int64_t b, int64_t h, int64_
 
 // An output's elements must be apart: some order of the dimensions in which each stride steps over all smaller ones.
 bool overlaps_itself(const View& v) {
+  using Wide = __int128;  // any stride times any size
+  const auto step = [&](int i) { return v.stride[i] < 0 ? -Wide{v.stride[i]} : Wide{v.stride[i]}; };
   int order[4] = {0, 1, 2, 3};
-  for (int i = 0; i < 4; i++)
-    for (int j = i + 1; j < 4; j++)
-      if (llabs(v.stride[order[j]]) < llabs(v.stride[order[i]])) {
-        const int t = order[i];
-        order[i] = order[j];
-        order[j] = t;
-      }
-  int64_t reach = 0;  // largest offset within the smaller dimensions
-  for (int i : order) {
+  std::sort(order, order + 4, [&](int i, int j) { return step(i) < step(j); });
+  Wide reach = 0;  // largest offset within the smaller dimensions
+  for (const int i : order) {
     if (v.shape[i] <= 1) continue;
-    if (llabs(v.stride[i]) <= reach) return true;
-    reach += llabs(v.stride[i]) * (v.shape[i] - 1);
+    if (step(i) <= reach) return true;
+    reach += step(i) * (v.shape[i] - 1);
   }
   return false;
 }
@@ -100,8 +96,8 @@ Status Problem::from(const clary_attention_args* args, Problem* p) {
   p->accuracy = a.accuracy;
   p->causal = a.causal;
   if (a.flags & CLARY_HAS_WINDOW) {
-    p->window_left = a.window_left;
-    p->window_right = a.window_right;
+    p->window_left = std::min(a.window_left, kMaxLength);  // no further than any token
+    p->window_right = std::min(a.window_right, kMaxLength);
   }
   p->scale = a.flags & CLARY_HAS_SCALE ? a.scale : p->D > 0 ? 1.0f / std::sqrt(static_cast<float>(p->D)) : 1.0f;
   p->kv_lens = a.kv_lens;

@@ -232,8 +232,11 @@ struct Attend {
         for (int k = 0; k < n; k++, m += step, column += kBlockRows)
           if (!*m) *column = hidden;
       } else {
-        for (int k = 0; k < n; k++, m += step, column += kBlockRows)
-          if (*column == 0) *column = mask_value(m, args.mask_dtype) * kLog2e;
+        for (int k = 0; k < n; k++, m += step, column += kBlockRows) {
+          if (*column != 0) continue;
+          *column = mask_value(m, args.mask_dtype) * kLog2e;
+          if (!(*column < __builtin_inff())) b.l[i] = __builtin_nanf("");  // NaN or +inf: integers would hide it
+        }
       }
     }
     return true;
@@ -437,6 +440,18 @@ struct Attend {
     return {b.stage, 4, kF32Channels * 4};
   }
 
+  // With few rows a tile takes as long as reading it: asks for `count` rows of the next one meanwhile.
+  static CLARY_INLINE void prefetch_tile(const KvHead& kv, int first, int count) {
+    if (first + count > kv.n) return;
+    const int size = kv.dtype == CLARY_F32 ? 4 : 2;
+    for (int i = 0; i < count; i++) {
+      const char* k = kv.k + (first + i) * kv.k_stride * size;
+      const char* v = kv.v + (first + i) * kv.v_stride * size;
+      for (int d = 0; d < kv.D * size; d += 64) __builtin_prefetch(k + d, 0, 2);
+      for (int d = 0; d < kv.Dv * size; d += 64) __builtin_prefetch(v + d, 0, 2);
+    }
+  }
+
   // S of one tile for NQ vectors of rows from j0 on; the maxima go to memory.
   template <Arithmetic a, int NQ, bool kFixed, bool kMasked>
   static CLARY_NOINLINE void scores(const AttendArgs& args, Block& b, Operand k, int first, int n, int padded_n, int j0,
@@ -456,6 +471,7 @@ struct Attend {
           const int left = n - key, part = padded_n - key < kF32Keys ? padded_n - key : kF32Keys;
           k = f32_keys(kv, b, first + key, left < part ? left : part, part);
         }
+        if constexpr (NQ <= 2) prefetch_tile(kv, first + kTileKeys + key, R);
       }
       score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
       k.data += R * k.row;
@@ -661,19 +677,36 @@ struct Attend {
     return strange;
   }
 
-  static bool attend(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratch) {
-    if (a == Arithmetic::kInt8) return run<Arithmetic::kInt8>(args, rows, scratch);
-    if (a == Arithmetic::kInt16) return run<Arithmetic::kInt16>(args, rows, scratch);
-    return run<Arithmetic::kF32>(args, rows, scratch);
-  }
 };
+
+#include "engine/cpu/direct-inl.h"
+
+template <class T>
+bool attend(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratch) {
+  switch (a) {
+    case Arithmetic::kInt8:
+      return Attend<T>::template run<Arithmetic::kInt8>(args, rows, scratch);
+    case Arithmetic::kInt16:
+      return Attend<T>::template run<Arithmetic::kInt16>(args, rows, scratch);
+    case Arithmetic::kF32:
+      return Attend<T>::template run<Arithmetic::kF32>(args, rows, scratch);
+    case Arithmetic::kDirect:
+      return Direct<T>::attend(args, rows, scratch);
+  }
+  return false;
+}
+
+// Attention and the codes of K and V share one scratch, at different times.
+template <class T>
+int64_t scratch_bytes(Arithmetic a, int D, int Dv) {
+  const int64_t direct = Direct<T>::scratch_bytes();
+  if (a == Arithmetic::kDirect) return direct;
+  const int64_t tiles = Attend<T>::scratch_bytes(a, D, Dv);
+  const int64_t codes = a == Arithmetic::kF32 ? 0 : Quantise<T>::scratch_bytes(D, Dv);
+  return tiles > codes ? tiles : codes;
+}
 
 template <class T>
 constexpr Target target_of(const char* name, uint32_t needs) {
-  return {name, needs, T::kDot8 ? 4 : 2,
-          [](Arithmetic a, int D, int Dv) {
-            const int64_t x = Attend<T>::scratch_bytes(a, D, Dv), y = Quantise<T>::scratch_bytes(D, Dv);
-            return x > y ? x : y;
-          },
-          Quantise<T>::sum_keys, Quantise<T>::quantise, Attend<T>::attend};
+  return {name, needs, T::kDot8 ? 4 : 2, scratch_bytes<T>, Quantise<T>::sum_keys, Quantise<T>::quantise, attend<T>};
 }

@@ -21,7 +21,9 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kMinSplitKeys = 1024;
-// Below this many rows over one key head, reading K and V once in f32 costs less than quantising them.
+// Up to this many rows over one key head, streaming K and V is all there is to do.
+constexpr int64_t kDirectMaxRows = 4;
+// Below this many, computing in f32 costs less than quantising K and V first.
 constexpr int64_t kQuantiseRows = 48;
 // Multiply-adds that are worth waking another thread for.
 constexpr double kWorkPerThread = 1.5e6;
@@ -32,6 +34,7 @@ int64_t align64(int64_t x) { return (x + 63) & ~int64_t{63}; }
 
 Arithmetic pick(const Problem& p, int64_t queries, int64_t keys) {
   const int64_t rows = queries * p.group();
+  if (rows <= kDirectMaxRows) return Arithmetic::kDirect;
   if (p.accuracy == CLARY_EXACT || rows < kQuantiseRows || keys < 32) return Arithmetic::kF32;
   return p.accuracy == CLARY_HIGH ? Arithmetic::kInt16 : Arithmetic::kInt8;
 }
@@ -359,12 +362,18 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
                             (p.causal != CLARY_CAUSAL_NONE ? 2 : 1);
   const double worth = multiplies / kWorkPerThread;
   plan.workers = worth < 2 ? 1 : worth < threads ? static_cast<int>(worth) : threads;
+  // A workspace sized when the pool was smaller still serves: with fewer workers.
+  const Layout at = Layout::of(p, plan, *target);
+  const int64_t missing = at.total - static_cast<int64_t>(p.workspace_size);
+  if (p.workspace && missing > 0)
+    plan.workers -= static_cast<int>(std::min<int64_t>(plan.workers - 1, (missing + at.scratch_each - 1) / at.scratch_each));
   plan.workspace = static_cast<uint64_t>(Layout::of(p, plan, *target).total);
   std::snprintf(plan.variant, sizeof plan.variant, "cpu:%s:%s", target->name, arithmetic_name(plan.arithmetic));
   const char* why = plan.forced_arithmetic                                     ? "arithmetic forced"
                     : p.accuracy == CLARY_EXACT                                ? "exact is f32"
                     : quantised(plan.arithmetic)                               ? "quantised as asked"
-                    : "too few rows to pay for quantising K and V; f32 is more accurate";
+                    : plan.arithmetic == Arithmetic::kDirect                   ? "few rows: K and V are read once, in f32"
+                                                             : "too few rows or keys to pay for quantising; f32 is more accurate";
   std::snprintf(plan.reason, sizeof plan.reason, "%s%s", why, name[0] ? ", target forced" : "");
   return plan;
 }

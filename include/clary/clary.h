@@ -57,7 +57,12 @@ typedef enum clary_status_code {
 } clary_status_code;
 typedef int32_t clary_status; /* a clary_status_code */
 
-typedef enum clary_dtype { CLARY_F16 = 1, CLARY_BF16 = 2, CLARY_F32 = 3, CLARY_BOOL = 4 /* one byte, nonzero = true */ } clary_dtype;
+typedef enum clary_dtype {
+  CLARY_F16 = 1,
+  CLARY_BF16 = 2,
+  CLARY_F32 = 3,
+  CLARY_BOOL = 4 /* one byte, nonzero = true */
+} clary_dtype;
 
 typedef enum clary_device_type { CLARY_CPU = 0, CLARY_CUDA = 1 } clary_device_type;
 
@@ -100,23 +105,30 @@ typedef struct clary_executor {
 } clary_executor;
 
 typedef struct clary_attention_args {
-  uint64_t size;  /* sizeof(clary_attention_args) */
-  uint32_t flags; /* CLARY_HAS_* */
+  uint64_t size;       /* sizeof(clary_attention_args) */
+  uint32_t flags;      /* CLARY_HAS_* */
   int32_t device_type; /* clary_device_type */
   int32_t device_id;
   int32_t accuracy; /* clary_accuracy */
   int32_t causal;   /* clary_causal */
   float scale;      /* softmax scale, natural units, with CLARY_HAS_SCALE */
-  int64_t window_left;  /* with CLARY_HAS_WINDOW: query i sees keys from p-window_left to p+window_right, where p is i for */
-  int64_t window_right; /*   upper_left (and no causal), i+Lk-Lq for lower_right; -1 = unlimited */
 
-  clary_tensor q;    /* [B, Hq, Lq, D]  f16, bf16 or f32 */
-  clary_tensor k;    /* [B, Hkv, Lk, D] q's dtype; Hq a multiple of Hkv */
-  clary_tensor v;    /* [B, Hkv, Lk, Dv] q's dtype */
-  clary_tensor out;  /* [B, Hq, Lq, Dv] f16, bf16 or f32 */
-  clary_tensor lse;  /* optional f32 [B, Hq, Lq, 1]: natural log of the sum of exp of the scores; -inf for a row with no key */
-  clary_tensor mask; /* optional [B, Hq, Lq, Lk]: bool (true = attend) or f16/bf16/f32 added to the scores, natural units;
-                        any dimension may have stride 0; here the last stride too */
+  /* With CLARY_HAS_WINDOW: query i sees keys p - window_left .. p + window_right, where p is i, or i + Lk - Lq under
+   * lower_right; -1 = unlimited. */
+  int64_t window_left;
+  int64_t window_right;
+
+  clary_tensor q;   /* [B, Hq, Lq, D]  f16, bf16 or f32 */
+  clary_tensor k;   /* [B, Hkv, Lk, D] q's dtype; Hq a multiple of Hkv */
+  clary_tensor v;   /* [B, Hkv, Lk, Dv] q's dtype */
+  clary_tensor out; /* [B, Hq, Lq, Dv] f16, bf16 or f32 */
+
+  /* Optional f32 [B, Hq, Lq, 1]: natural log of the sum of exp of the scores; -inf for a row that sees no key. */
+  clary_tensor lse;
+
+  /* Optional [B, Hq, Lq, Lk]: bool (true = attend), or f16, bf16, f32 added to the scores in natural units. Any stride may
+   * be 0, the last one may be anything. */
+  clary_tensor mask;
 
   const int32_t* kv_lens; /* optional [B] on the device: keys of batch entry b at kv_lens[b] and beyond do not exist */
 

@@ -1,0 +1,236 @@
+// kDirect: attention of a few rows (decode), where reading K and V once is all the time there is. Lanes run along channels
+// for q . k and p * v, along keys for the softmax; K and V are read in place, once for all rows, in f32 arithmetic.
+// Sums over channels and over keys go through kParts partial sums (element i into part i mod kParts) that are then added in
+// order, so bits do not depend on the vector width.
+
+constexpr int kDirectRows = 4;  // beyond, the tiles of Attend are faster
+
+template <class T>
+struct Direct {
+  using F = typename T::F;
+  using I = typename T::I;
+  using Ops = RowOps<T>;
+  static constexpr int W = T::W;
+  static constexpr int kParts = 16;  // also the keys of a step
+  static constexpr int kVectors = kParts / W;
+  static constexpr int kAhead = 16;  // rows that are prefetched ahead
+
+  struct State {
+    float q[kDirectRows][kMaxHeadDim], o[kDirectRows][kMaxHeadDim], t[kDirectRows][kMaxHeadDim];
+    float part[kDirectRows][kParts][kParts];  // [row][key of the step][part]
+    float s[kDirectRows][kTileKeys];          // scores, then P
+    float bias[kDirectRows][kTileKeys];
+    float wide[kParts][kMaxHeadDim];          // rows that need converting or padding
+    float frame[kDirectRows], l[kDirectRows];
+    int32_t masked[kDirectRows];              // the row's bias counts in this tile
+  };
+  static int64_t scratch_bytes() { return sizeof(State) + 64; }
+
+  static CLARY_INLINE void prefetch(const char* p, int bytes) {
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+  }
+
+  // Pointer to `count` rows of `dim` floats, a row every *pitch floats: in place if possible, else through `wide`.
+  static CLARY_INLINE const float* rows_of(const char* base, int64_t stride, int32_t dtype, int dim, int first, int count,
+                                           int64_t* pitch, float (*wide)[kMaxHeadDim], bool last) {
+    const int size = dtype == CLARY_F32 ? 4 : 2;
+    const char* from = base + first * stride * size;
+    if (!last)
+      for (int i = 0; i < count; i++) prefetch(from + (kAhead + i) * stride * size, dim * size);
+    if (dtype == CLARY_F32 && dim % kParts == 0) {
+      *pitch = stride;
+      return reinterpret_cast<const float*>(from);
+    }
+    for (int i = 0; i < count; i++) Ops::load(from + i * stride * size, dtype, dim, wide[i], round_up(dim, kParts));
+    *pitch = kMaxHeadDim;
+    return wide[0];
+  }
+
+  // Scores of keys [first, first + count), count <= kParts, for all rows.
+  static CLARY_INLINE void score_step(const KvHead& kv, State& st, int rows, int first, int count, float (*to)[kTileKeys], int at,
+                                      bool last) {
+    int64_t pitch;
+    const float* k = rows_of(kv.k, kv.k_stride, kv.dtype, kv.D, first, count, &pitch, st.wide, last);
+    const int D = round_up(kv.D, kParts);
+    for (int i = 0; i < count; i++, k += pitch)
+      for (int r = 0; r < rows; r++) {
+        F sum[kVectors] = {};
+        for (int d = 0; d < D; d += kParts)
+          CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++)
+            sum[v] = T::fma(T::template load<F>(k + d + v * W), T::template load<F>(st.q[r] + d + v * W), sum[v]);
+        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) T::store(st.part[r][i] + v * W, sum[v]);
+      }
+    for (int r = 0; r < rows; r++)
+      for (int i = 0; i < kParts; i += W) {
+        F sum = {};
+        for (int v = 0; v < kVectors; v++) {
+          I t[W];
+          CLARY_UNROLL(16) for (int j = 0; j < W; j++) t[j] = T::template load<I>(st.part[r][i + j] + v * W);
+          T::transpose(t);
+          CLARY_UNROLL(16) for (int j = 0; j < W; j++) sum = sum + T::floats(t[j]);
+        }
+        T::store(to[r] + at + i, sum);
+      }
+  }
+
+  static void fill_bias(const AttendArgs& args, const Rows& rows, State& st, int row, int first, int n) {
+    st.masked[row] = n < kTileKeys || rows.mask[row] || rows.low[row] > first || rows.high[row] < first + n;
+    if (!st.masked[row]) return;
+    const int64_t size = args.mask_dtype == CLARY_BOOL ? 1 : args.mask_dtype == CLARY_F32 ? 4 : 2;
+    for (int k = 0; k < kTileKeys; k++) {
+      const int key = first + k;
+      float x = -__builtin_inff();
+      if (k < n && key >= rows.low[row] && key < rows.high[row]) {
+        x = 0;
+        if (rows.mask[row]) {
+          const char* m = rows.mask[row] + key * args.mask_stride * size;
+          if (args.mask_dtype == CLARY_BOOL)
+            x = *m ? 0 : x - __builtin_inff();
+          else
+            x = Attend<T>::mask_value(m, args.mask_dtype) * kLog2e;
+        }
+      }
+      st.bias[row][k] = x;
+    }
+  }
+
+  // s to P relative to the tile's maximum; moves the row's frame; returns beta (0 if no key is visible).
+  static CLARY_INLINE float softmax(State& st, int row, int n, float c, int Dv) {
+    float* s = st.s[row];
+    F top = T::splat(-__builtin_inff());
+    const F factor = T::splat(c);
+    for (int k = 0; k < kTileKeys; k += W) {
+      F x = T::template load<F>(s + k) * factor;
+      if (st.masked[row]) x = T::fma(T::template load<F>(s + k), factor, T::template load<F>(st.bias[row] + k));
+      top = T::max(top, x);
+      T::store(s + k, x);
+    }
+    float m = -__builtin_inff();
+    for (int i = 0; i < W; i++) m = top[i] > m || top[i] != top[i] ? top[i] : m;
+    const F base = T::splat(m == -__builtin_inff() ? 0 : m);
+    F sum[kVectors] = {};
+    for (int k = 0; k < kTileKeys; k += kParts)
+      CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+        const F p = Attend<T>::exp2(T::template load<F>(s + k + v * W) - base);
+        sum[v] = sum[v] + p;
+        T::store(s + k + v * W, p);
+      }
+    float total = 0;
+    for (int v = 0; v < kVectors; v++)
+      for (int i = 0; i < W; i++) total += sum[v][i];
+    (void)n;
+    if (m == -__builtin_inff()) return 0;
+    if (m - st.frame[row] > kMaxFrameLag) {
+      const F alpha = Attend<T>::exp2(T::splat(st.frame[row] - m));
+      st.l[row] *= alpha[0];
+      for (int d = 0; d < round_up(Dv, kParts); d += W) T::store(st.o[row] + d, T::template load<F>(st.o[row] + d) * alpha);
+      st.frame[row] = m;
+    }
+    const float beta = Attend<T>::exp2(T::splat(m - st.frame[row]))[0];
+    st.l[row] = __builtin_fmaf(total, beta, st.l[row]);
+    return beta;
+  }
+
+  // t += P V for keys [first, first + count) of the tile.
+  static CLARY_INLINE void value_step(const KvHead& kv, State& st, int rows, int first, int count, int at, bool last) {
+    int64_t pitch;
+    const float* v0 = rows_of(kv.v, kv.v_stride, kv.dtype, kv.Dv, first, count, &pitch, st.wide, last);
+    constexpr int kBlock = 4;  // vectors of channels at a time
+    const int Dv = round_up(kv.Dv, kParts);
+    for (int r = 0; r < rows; r++) {
+      const float* p = st.s[r] + at;
+      int d = 0;
+      for (; d + kBlock * W <= Dv; d += kBlock * W) {
+        F t[kBlock];
+        CLARY_UNROLL(4) for (int j = 0; j < kBlock; j++) t[j] = T::template load<F>(st.t[r] + d + j * W);
+        const float* v = v0 + d;
+        for (int i = 0; i < count; i++, v += pitch) {
+          const F weight = T::splat(p[i]);
+          CLARY_UNROLL(4) for (int j = 0; j < kBlock; j++) t[j] = T::fma(weight, T::template load<F>(v + j * W), t[j]);
+        }
+        CLARY_UNROLL(4) for (int j = 0; j < kBlock; j++) T::store(st.t[r] + d + j * W, t[j]);
+      }
+      for (; d < Dv; d += W) {
+        F t = T::template load<F>(st.t[r] + d);
+        const float* v = v0 + d;
+        for (int i = 0; i < count; i++, v += pitch) t = T::fma(T::splat(p[i]), T::template load<F>(v), t);
+        T::store(st.t[r] + d, t);
+      }
+    }
+  }
+
+  static bool attend(const AttendArgs& args, const Rows& all, char* scratch) {
+    State& st = *reinterpret_cast<State*>(scratch + (-reinterpret_cast<uintptr_t>(scratch) & 63));
+    bool strange = false;
+    for (int first = 0; first < all.count; first += kDirectRows) {
+      const int rows = all.count - first < kDirectRows ? all.count - first : kDirectRows;
+      Rows part;
+      part.count = rows;
+      for (int r = 0; r < rows; r++) {
+        part.q[r] = all.q[first + r];
+        part.out[r] = all.out[first + r];
+        part.lse[r] = all.lse[first + r];
+        part.mask[r] = all.mask[first + r];
+        part.low[r] = all.low[first + r];
+        part.high[r] = all.high[first + r];
+      }
+      AttendArgs own = args;
+      if (own.partial) own.partial += static_cast<int64_t>(first) * (args.kv.Dv + kPartialExtra);
+      strange |= attend_few(own, part, st);
+    }
+    return strange;
+  }
+
+  static bool attend_few(const AttendArgs& args, const Rows& rows, State& st) {
+    const KvHead& kv = args.kv;
+    const int count = rows.count, Dv = round_up(kv.Dv, kParts);
+    const float c = args.scale * kLog2e;
+    for (int r = 0; r < count; r++) {
+      Ops::load(rows.q[r], kv.dtype, kv.D, st.q[r], round_up(kv.D, kParts));
+      __builtin_memset(st.o[r], 0, sizeof st.o[r]);
+      st.frame[r] = -__builtin_inff();
+      st.l[r] = 0;
+    }
+    for (int first = args.key_begin; first < args.key_end; first += kTileKeys) {
+      const int n = kv.n - first < kTileKeys ? kv.n - first : kTileKeys;
+      for (int k = 0; k < n; k += kParts)
+        score_step(kv, st, count, first + k, n - k < kParts ? n - k : kParts, st.s, k, first + k + 2 * kAhead > kv.n);
+      float beta[kDirectRows];
+      for (int r = 0; r < count; r++) {
+        for (int k = round_up(n, kParts); k < kTileKeys; k++) st.s[r][k] = 0;
+        fill_bias(args, rows, st, r, first, n);
+        beta[r] = softmax(st, r, n, c, kv.Dv);
+        __builtin_memset(st.t[r], 0, static_cast<size_t>(Dv) * 4);
+      }
+      for (int k = 0; k < n; k += kParts)
+        value_step(kv, st, count, first + k, n - k < kParts ? n - k : kParts, k, first + k + 2 * kAhead > kv.n);
+      for (int r = 0; r < count; r++)
+        for (int d = 0; d < Dv; d += W)
+          T::store(st.o[r] + d,
+                   T::fma(T::template load<F>(st.t[r] + d), T::splat(beta[r]), T::template load<F>(st.o[r] + d)));
+    }
+    bool strange = false;
+    const int size = args.out_dtype == CLARY_F32 ? 4 : 2;
+    for (int r = 0; r < count; r++) {
+      if (args.partial) {
+        float* to = args.partial + static_cast<int64_t>(r) * (kv.Dv + kPartialExtra);
+        __builtin_memcpy(to, st.o[r], static_cast<size_t>(kv.Dv) * 4);
+        to[kv.Dv] = st.l[r] == 0 ? -__builtin_inff() : st.frame[r];
+        to[kv.Dv + 1] = st.l[r];
+        to[kv.Dv + 2] = 0;
+        continue;
+      }
+      const F inverse = T::splat(st.l[r] == 0 ? 0.0f : 1.0f / st.l[r]);
+      F check = {};
+      for (int d = 0; d < kv.Dv; d += W) {
+        const F o = T::template load<F>(st.o[r] + d) * inverse;
+        check = T::fma(o, F{}, check);
+        Ops::store(rows.out[r] + d * size, args.out_dtype, o, kv.Dv - d < W ? kv.Dv - d : W);
+      }
+      for (int i = 0; i < W; i++) strange |= check[i] != 0;
+      if (rows.lse[r])
+        *rows.lse[r] = st.l[r] == 0 ? -__builtin_inff() : (st.frame[r] + __builtin_log2f(st.l[r])) * kLn2;
+    }
+    return strange;
+  }
+};
