@@ -38,9 +38,10 @@ bool overlaps_itself(const View& v) {
   const auto step = [&](int i) { return v.stride[i] < 0 ? -Wide{v.stride[i]} : Wide{v.stride[i]}; };
   int order[4] = {0, 1, 2, 3};
   std::sort(order, order + 4, [&](int i, int j) { return step(i) < step(j); });
+  if (std::find(v.shape, v.shape + 4, 0) != v.shape + 4) return false;  // no elements
   Wide reach = 0;  // largest offset within the smaller dimensions
   for (const int i : order) {
-    if (v.shape[i] <= 1) continue;
+    if (v.shape[i] == 1) continue;
     if (step(i) <= reach) return true;
     reach += step(i) * (v.shape[i] - 1);
   }

@@ -73,6 +73,11 @@ struct Attend {
 
   // ---- building blocks --------------------------------------------------------------------------------------------------
 
+  struct Operand {  // cells of k or v for the product
+    const char* data;
+    int64_t row, step;  // bytes
+  };
+
   // acc[r][j] += sum over steps of a[step][j] * cell(b + r * b_row + step * b_step)
   template <class Dot, int R, int NQ>
   static CLARY_INLINE void product(I (&acc)[R][NQ], const char* a, const char* b, int64_t b_row, int64_t b_step, int steps) {
@@ -85,6 +90,27 @@ struct Attend {
       }
       a += kCellRow;
       b += b_step;
+    }
+  }
+
+  // The f32 product as a sum of chains of kF32Chain steps.
+  template <int R, int NQ>
+  static CLARY_INLINE void chained_product(I (&acc)[R][NQ], const char* a, const Operand& k, int steps) {
+    alignas(64) char sums[R][NQ][W * 4];
+    const char* cells = k.data;
+    for (int done = 0;; a += kF32Chain * kCellRow, cells += kF32Chain * k.step) {
+      const int now = steps - done < kF32Chain ? steps - done : kF32Chain;
+      product<typename T::F32, R, NQ>(acc, a, cells, k.row, k.step, now);
+      if (done > 0)
+        CLARY_UNROLL(8) for (int r = 0; r < R; r++)
+          CLARY_UNROLL(4) for (int j = 0; j < NQ; j++)
+            acc[r][j] = T::bits(T::floats(acc[r][j]) + T::template load<F>(sums[r][j]));
+      if ((done += now) == steps) return;
+      CLARY_UNROLL(8) for (int r = 0; r < R; r++)
+        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+          T::store(sums[r][j], acc[r][j]);
+          acc[r][j] = I{};
+        }
     }
   }
 
@@ -247,10 +273,6 @@ struct Attend {
   struct Maxima {  // of a tile, per vector of rows: int16 pairs or f32
     alignas(64) char cells[T::kMaxVectors][W * 4];
   };
-  struct Operand {  // cells of k or v for the product
-    const char* data;
-    int64_t row, step;  // bytes
-  };
 
   // Codes of n values sign-extended, for targets without an 8-bit dot.
   static void widen(const char* from, char* to, int n) {
@@ -276,7 +298,10 @@ struct Attend {
       const I init = T::kKeyBias && a == Arithmetic::kInt8 ? T::template load<I>(b.q_init + (j0 + j) * W) : I{};
       CLARY_UNROLL(8) for (int r = 0; r < R; r++) acc[r][j] = init;
     }
-    product<QkDot<a>, R, NQ>(acc, b.q + j0 * W * 4, k.data, k.row, k.step, steps);
+    if constexpr (a == Arithmetic::kF32)
+      chained_product<R, NQ>(acc, b.q + j0 * W * 4, k, steps);
+    else
+      product<QkDot<a>, R, NQ>(acc, b.q + j0 * W * 4, k.data, k.row, k.step, steps);
     if constexpr (kFixed) {
       CLARY_UNROLL(8) for (int r = 0; r < R; r += 2)
         CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
@@ -671,9 +696,11 @@ struct Attend {
       for (int i = 0; i < in_group; i++) strange |= check[i] != 0;
     }
     if (rows.lse[0])
-      for (int i = 0; i < rows.count; i++)
-        *rows.lse[i] = b.l[i] == 0 ? -__builtin_inff()
-                                   : (b.frame[i] + __builtin_log2f(b.l[i]) - log2_max) * kLn2 + b.q_mean[i];
+      for (int i = 0; i < rows.count; i++) {
+        const float lse = (b.frame[i] + __builtin_log2f(b.l[i]) - log2_max) * kLn2 + b.q_mean[i];
+        strange |= b.l[i] != 0 && !(__builtin_fabsf(lse) < __builtin_inff());
+        *rows.lse[i] = b.l[i] == 0 ? -__builtin_inff() : lse;
+      }
     return strange;
   }
 

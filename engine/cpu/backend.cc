@@ -185,7 +185,8 @@ float* partial_block(const Problem& p, float* unit, const SequencePlan& sp, int6
 
 void recompute(const AttendArgs& args, const Rows& rows) {
   for (int i = 0; i < rows.count; i++)
-    if (!row_is_finite(rows.out[i], args.out_dtype, args.kv.Dv)) careful_row(args, rows, i);
+    if (!row_is_finite(rows.out[i], args.out_dtype, args.kv.Dv) || (rows.lse[i] && !std::isfinite(*rows.lse[i])))
+      careful_row(args, rows, i);
 }
 
 void attend_item(Run& r, int64_t item, Rows* rows, char* scratch) {
@@ -248,7 +249,9 @@ void combine_item(Run& r, int64_t item, Rows* rows) {
       strange |= !std::isfinite(x);
       store_value(rows->out[i], p.out.dtype, d, static_cast<double>(x));
     }
-    if (rows->lse[i]) *rows->lse[i] = l == 0 ? -INFINITY : (frame + std::log2(l)) * kLn2 + part(0)[p.Dv + 2];
+    if (!rows->lse[i]) continue;
+    *rows->lse[i] = l == 0 ? -INFINITY : (frame + std::log2(l)) * kLn2 + part(0)[p.Dv + 2];
+    strange |= l != 0 && !std::isfinite(*rows->lse[i]);
   }
   if (strange) recompute(args_of(r, s, h, sp.arithmetic), *rows);
 }

@@ -85,7 +85,7 @@ struct Direct {
         if (rows.mask[row]) {
           const char* m = rows.mask[row] + key * args.mask_stride * size;
           if (args.mask_dtype == CLARY_BOOL)
-            x = *m ? 0 : x - __builtin_inff();
+            x = *m ? 0 : -__builtin_inff();
           else
             x = Attend<T>::mask_value(m, args.mask_dtype) * kLog2e;
         }
@@ -95,7 +95,7 @@ struct Direct {
   }
 
   // s to P relative to the tile's maximum; moves the row's frame; returns beta (0 if no key is visible).
-  static CLARY_INLINE float softmax(State& st, int row, int n, float c, int Dv) {
+  static CLARY_INLINE float softmax(State& st, int row, float c, int Dv) {
     float* s = st.s[row];
     F top = T::splat(-__builtin_inff());
     const F factor = T::splat(c);
@@ -118,7 +118,6 @@ struct Direct {
     float total = 0;
     for (int v = 0; v < kVectors; v++)
       for (int i = 0; i < W; i++) total += sum[v][i];
-    (void)n;
     if (m == -__builtin_inff()) return 0;
     if (m - st.frame[row] > kMaxFrameLag) {
       const F alpha = Attend<T>::exp2(T::splat(st.frame[row] - m));
@@ -197,9 +196,9 @@ struct Direct {
         score_step(kv, st, count, first + k, n - k < kParts ? n - k : kParts, st.s, k, first + k + 2 * kAhead > kv.n);
       float beta[kDirectRows];
       for (int r = 0; r < count; r++) {
-        for (int k = round_up(n, kParts); k < kTileKeys; k++) st.s[r][k] = 0;
+        for (int k = n; k < kTileKeys; k++) st.s[r][k] = 0;
         fill_bias(args, rows, st, r, first, n);
-        beta[r] = softmax(st, r, n, c, kv.Dv);
+        beta[r] = softmax(st, r, c, kv.Dv);
         __builtin_memset(st.t[r], 0, static_cast<size_t>(Dv) * 4);
       }
       for (int k = 0; k < n; k += kParts)
@@ -228,8 +227,11 @@ struct Direct {
         Ops::store(rows.out[r] + d * size, args.out_dtype, o, kv.Dv - d < W ? kv.Dv - d : W);
       }
       for (int i = 0; i < W; i++) strange |= check[i] != 0;
-      if (rows.lse[r])
-        *rows.lse[r] = st.l[r] == 0 ? -__builtin_inff() : (st.frame[r] + __builtin_log2f(st.l[r])) * kLn2;
+      if (rows.lse[r]) {
+        const float lse = (st.frame[r] + __builtin_log2f(st.l[r])) * kLn2;
+        strange |= st.l[r] != 0 && !(__builtin_fabsf(lse) < __builtin_inff());
+        *rows.lse[r] = st.l[r] == 0 ? -__builtin_inff() : lse;
+      }
     }
     return strange;
   }
