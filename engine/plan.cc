@@ -9,7 +9,7 @@
 namespace clary {
 
 const char* arithmetic_name(Arithmetic a) {
-  static const char* const kNames[kArithmetics] = {"int8", "int16", "f32", "direct"};
+  static const char* const kNames[kArithmetics] = {"int8", "int16", "bf16", "f32", "direct"};
   return kNames[static_cast<int>(a)];
 }
 

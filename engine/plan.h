@@ -18,8 +18,8 @@ struct Backend {
 };
 
 // The arithmetic of a sequence's rows; see quant/formats.h and docs/numerics.md.
-enum class Arithmetic : uint8_t { kInt8, kInt16, kF32, kDirect };
-constexpr int kArithmetics = 4;
+enum class Arithmetic : uint8_t { kInt8, kInt16, kBf16, kF32, kDirect };
+constexpr int kArithmetics = 5;
 const char* arithmetic_name(Arithmetic a);
 
 // What one sequence (a batch entry, or a varlen sequence) gets. Depends on that sequence alone, so that a result never

@@ -38,17 +38,20 @@ struct Attend {
     int32_t p_init[kBlockRows];    // -kValueBias * sum of P: cancels the offset of v
   };
 
+  // What the arithmetics are made of: floats or codes, and values of a cell.
+  static constexpr bool is_float(Arithmetic a) { return a == Arithmetic::kF32 || a == Arithmetic::kBf16; }
+  static constexpr int per_cell(Arithmetic a) { return a == Arithmetic::kF32 ? 1 : a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2; }
+
   static int64_t stage_bytes(Arithmetic a, int D, int Dv) {
     const int64_t rows = static_cast<int64_t>(W) * (round_up(D, 16) + 32) * 4;  // one group of q rows, floats and codes
     const int widest = code_dim(D > Dv ? D : Dv);
     const int64_t tile = a == Arithmetic::kInt8 ? (T::kDot8 ? 0 : static_cast<int64_t>(kTileKeys) * widest * 2)
-                         : a == Arithmetic::kF32 ? static_cast<int64_t>(kTileKeys) * kF32Channels * 4
-                                                 : 0;
+                         : is_float(a) ? static_cast<int64_t>(kTileKeys) * kStageChannels * 4
+                                       : 0;
     return rows > tile ? rows : tile;
   }
   static int q_steps(Arithmetic a, int D) {
-    const int width = code_dim(D);
-    return a == Arithmetic::kF32 ? D : a == Arithmetic::kInt8 && T::kDot8 ? width / 4 : width / 2;
+    return ((is_float(a) ? D : code_dim(D)) + per_cell(a) - 1) / per_cell(a);
   }
   static int64_t scratch_bytes(Arithmetic a, int D, int Dv) {
     return static_cast<int64_t>(sizeof(Block)) + static_cast<int64_t>(q_steps(a, D)) * kCellRow + 2 * kTileKeys * kCellRow +
@@ -148,8 +151,11 @@ struct Attend {
           continue;
         }
         Ops::load(rows.q[i], kv.dtype, D, row, padded);
-        if constexpr (a == Arithmetic::kF32) {
+        if constexpr (is_float(a)) {
           b.q_factor[i] = log2_scale;
+          if constexpr (a == Arithmetic::kBf16)
+            for (int d = 0; d < padded; d += W)
+              T::store(reinterpret_cast<char*>(row) + d * 2, T::narrow_half(T::bf16_bits(T::template load<F>(row + d))));
         } else {
           if (want_lse) {
             float dot = 0;
@@ -281,12 +287,21 @@ struct Attend {
     for (; i < n; i++) reinterpret_cast<int16_t*>(to)[i] = reinterpret_cast<const int8_t*>(from)[i];
   }
 
+  template <Arithmetic a, bool kQk>
+  static constexpr auto dot_of() {
+    if constexpr (a == Arithmetic::kF32)
+      return typename T::F32{};
+    else if constexpr (a == Arithmetic::kBf16)
+      return typename T::Bf16{};
+    else if constexpr (a == Arithmetic::kInt16 || !T::kDot8)
+      return typename T::S16{};
+    else
+      return std::conditional_t<kQk, typename T::QK8, typename T::PV8>{};
+  }
   template <Arithmetic a>
-  using QkDot = std::conditional_t<a == Arithmetic::kF32, typename T::F32,
-                                   std::conditional_t<a == Arithmetic::kInt8 && T::kDot8, typename T::QK8, typename T::S16>>;
+  using QkDot = decltype(dot_of<a, true>());
   template <Arithmetic a>
-  using PvDot = std::conditional_t<a == Arithmetic::kF32, typename T::F32,
-                                   std::conditional_t<a == Arithmetic::kInt8 && T::kDot8, typename T::PV8, typename T::S16>>;
+  using PvDot = decltype(dot_of<a, false>());
 
   // S for R keys from `key` on and NQ vectors of rows from vector `j0` on, in the form the way to P wants:
   // fixed: int16 pairs of keys, masked = -32768, and the running maximum; else: x = S * c + bias in f32.
@@ -318,7 +333,7 @@ struct Attend {
     } else {
       CLARY_UNROLL(8) for (int r = 0; r < R; r++)
         CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-          const F s = a == Arithmetic::kF32 ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
+          const F s = is_float(a) ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
           const F c = T::template load<F>(factor + j * W);
           F x;
           if constexpr (kMasked)
@@ -414,10 +429,19 @@ struct Attend {
         T::store(s + k * kCellRow, p);
       }
       add_sum(b, j, sum, beta);
+    } else if constexpr (a == Arithmetic::kBf16) {
+      F sum = {};
+      for (int k = 0; k < keys; k += 2) {
+        const I p0 = T::bf16_bits(exp2(T::template load<F>(s + k * kCellRow) - base));
+        const I p1 = T::bf16_bits(exp2(T::template load<F>(s + (k + 1) * kCellRow) - base));
+        sum += T::floats(p0 << 16) + T::floats(p1 << 16);
+        T::store(s + k / 2 * kCellRow, p0 | p1 << 16);
+      }
+      add_sum(b, j, sum, beta);
     } else {
       const F log2_max = T::splat(a == Arithmetic::kInt8 ? 7.99435344f : 11.9996477f);  // log2(255), log2(4095)
       I sum = {};
-      constexpr int kKeys = a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2;
+      constexpr int kKeys = per_cell(a);
       for (int k = 0; k < keys; k += kKeys) {
         I cell = {};
         CLARY_UNROLL(4) for (int i = 0; i < kKeys; i++) {
@@ -434,35 +458,56 @@ struct Attend {
 
   // ---- tiles ------------------------------------------------------------------------------------------------------------
 
-  static constexpr int kF32Keys = 32, kF32Channels = 64;  // what is converted to f32 at a time, in `stage`
+  // What kF32 and kBf16 copy to `stage` at a time when the caller's memory cannot be used in place.
+  static constexpr int kStageKeys = 32, kStageChannels = 64;
 
-  // Keys [first, first + count) of a kF32 tile as cells: in place when they are f32, else converted.
-  static CLARY_INLINE Operand f32_keys(const KvHead& kv, Block& b, int first, int count, int padded) {
-    if (kv.dtype == CLARY_F32 && count == padded)
-      return {kv.k + first * kv.k_stride * 4, kv.k_stride * 4, 4};
-    const int size = kv.dtype == CLARY_F32 ? 4 : 2, width = round_up(kv.D, 16);
-    float* x = reinterpret_cast<float*>(b.stage);
-    for (int i = 0; i < padded; i++) {
-      if (i < count)
-        Ops::load(kv.k + (first + i) * kv.k_stride * size, kv.dtype, kv.D, x + i * width, width);
-      else
-        __builtin_memset(x + i * width, 0, static_cast<size_t>(width) * 4);
-    }
-    return {b.stage, width * 4, 4};
-  }
-  // Channels [d, d + count) of keys [first, first + n).
-  static CLARY_INLINE Operand f32_values(const KvHead& kv, Block& b, int first, int n, int padded_n, int d, int count) {
-    if (kv.dtype == CLARY_F32 && n == padded_n && count % 4 == 0)
-      return {kv.v + (first * kv.v_stride + d) * 4, 4, kv.v_stride * 4};
+  // Keys [first, first + count) as cells, zeros up to `padded`.
+  template <Arithmetic a>
+  static CLARY_INLINE Operand float_keys(const KvHead& kv, Block& b, int first, int count, int padded) {
+    constexpr int kSize = a == Arithmetic::kF32 ? 4 : 2;  // of what a cell holds
     const int size = kv.dtype == CLARY_F32 ? 4 : 2;
-    float* x = reinterpret_cast<float*>(b.stage);
-    for (int i = 0; i < padded_n; i++) {
-      if (i < n)
-        Ops::load(kv.v + ((first + i) * kv.v_stride + d) * size, kv.dtype, count, x + i * kF32Channels, round_up(count, 16));
-      else
-        __builtin_memset(x + i * kF32Channels, 0, kF32Channels * 4);
+    const char* k = kv.k + first * kv.k_stride * size;
+    if (size == kSize && count == padded && kv.D % per_cell(a) == 0) return {k, kv.k_stride * size, 4};
+    const int pitch = round_up(kv.D, 16) * kSize;
+    for (int i = 0; i < padded; i++) {
+      char* to = b.stage + i * pitch;
+      if (i >= count)
+        __builtin_memset(to, 0, static_cast<size_t>(pitch));
+      else if constexpr (a == Arithmetic::kF32)
+        Ops::load(k + i * kv.k_stride * size, kv.dtype, kv.D, reinterpret_cast<float*>(to), pitch / 4);
+      else {
+        __builtin_memset(to + kv.D * 2, 0, static_cast<size_t>(pitch - kv.D * 2));
+        __builtin_memcpy(to, k + i * kv.k_stride * size, static_cast<size_t>(kv.D) * 2);
+      }
     }
-    return {b.stage, 4, kF32Channels * 4};
+    return {b.stage, pitch, 4};
+  }
+  // Channels [d, d + count) of keys [first, first + n) as cells.
+  template <Arithmetic a>
+  static CLARY_INLINE Operand float_values(const KvHead& kv, Block& b, int first, int n, int padded_n, int d, int count) {
+    const int size = kv.dtype == CLARY_F32 ? 4 : 2;
+    const char* v = kv.v + (first * kv.v_stride + d) * size;
+    constexpr int kPitch = kStageChannels * 4;
+    const auto row = [&](int i) { return v + i * kv.v_stride * size; };
+    if constexpr (a == Arithmetic::kF32) {
+      if (size == 4 && n == padded_n && count % 4 == 0) return {v, 4, kv.v_stride * 4};
+      for (int i = 0; i < padded_n; i++) {
+        if (i < n)
+          Ops::load(row(i), kv.dtype, count, reinterpret_cast<float*>(b.stage + i * kPitch), round_up(count, 16));
+        else
+          __builtin_memset(b.stage + i * kPitch, 0, kPitch);
+      }
+    } else {  // two keys to a cell: the high halves of their floats
+      alignas(64) float even[kStageChannels], odd[kStageChannels];
+      const int width = round_up(count, 16);
+      for (int i = 0; i < padded_n; i += 2) {
+        Ops::load(row(i < n ? i : 0), kv.dtype, i < n ? count : 0, even, width);
+        Ops::load(row(i + 1 < n ? i + 1 : 0), kv.dtype, i + 1 < n ? count : 0, odd, width);
+        for (int j = 0; j < width; j += W)
+          T::store(b.stage + i / 2 * kPitch + j * 4, (T::template load<I>(even + j) >> 16 & 0xffff) | T::template load<I>(odd + j));
+      }
+    }
+    return {b.stage, 4, kPitch};
   }
 
   // With few rows a tile takes as long as reading it: asks for `count` rows of the next one meanwhile.
@@ -491,10 +536,10 @@ struct Attend {
       max16[j] = T::splat16(0x8000);
     }
     for (int key = 0; key < padded_n; key += R) {
-      if constexpr (a == Arithmetic::kF32) {
-        if (key % kF32Keys == 0) {
-          const int left = n - key, part = padded_n - key < kF32Keys ? padded_n - key : kF32Keys;
-          k = f32_keys(kv, b, first + key, left < part ? left : part, part);
+      if constexpr (is_float(a)) {
+        if (key % kStageKeys == 0) {
+          const int left = n - key, part = padded_n - key < kStageKeys ? padded_n - key : kStageKeys;
+          k = float_keys<a>(kv, b, first + key, left < part ? left : part, part);
         }
         if constexpr (NQ <= 2) prefetch_tile(kv, first + kTileKeys + key, R);
       }
@@ -516,10 +561,10 @@ struct Attend {
     const KvHead& kv = args.kv;
     Maxima top;
     alignas(64) float factor[NQ * W];
-    const float k_scale = a == Arithmetic::kF32 ? 1.0f : kv.k_scale[first / kTileKeys];
+    const float k_scale = is_float(a) ? 1.0f : kv.k_scale[first / kTileKeys];
     for (int j = 0; j < NQ; j++) {
       F c = T::template load<F>(b.q_factor + (j0 + j) * W);
-      if constexpr (a != Arithmetic::kF32) c = c * k_scale;
+      if constexpr (!is_float(a)) c = c * k_scale;
       T::store(factor + j * W, c);
     }
     scores<a, NQ, kFixed, kMasked>(args, b, k, first, n, padded_n, j0, factor, top);
@@ -547,7 +592,7 @@ struct Attend {
         float* o = b.o + static_cast<int64_t>(d + r) * kBlockRows + (j0 + j) * W;
         F beta = T::template load<F>(b.beta + (j0 + j) * W);
         F t;
-        if constexpr (a == Arithmetic::kF32) {
+        if constexpr (is_float(a)) {
           t = T::floats(acc[r][j]);
         } else {
           t = T::to_float(acc[r][j]);
@@ -560,15 +605,14 @@ struct Attend {
   template <Arithmetic a, int NQ>
   static CLARY_NOINLINE void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n, int j0) {
     constexpr int R = T::rows_per_step(NQ);
-    constexpr int kKeys = a == Arithmetic::kF32 ? 1 : a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2;
     const KvHead& kv = args.kv;
-    const int width = code_dim(kv.Dv), steps = padded_n / kKeys;
-    const float* v_scale = a == Arithmetic::kF32 ? nullptr : kv.v_scale + static_cast<int64_t>(first / kTileKeys) * width;
+    const int width = code_dim(kv.Dv), steps = padded_n / per_cell(a);
+    const float* v_scale = is_float(a) ? nullptr : kv.v_scale + static_cast<int64_t>(first / kTileKeys) * width;
     for (int d = 0; d < width;) {
-      if constexpr (a == Arithmetic::kF32) {
-        if (d % kF32Channels == 0) {
-          const int count = kv.Dv - d < kF32Channels ? kv.Dv - d : kF32Channels;
-          v = f32_values(kv, b, first, n, padded_n, d, count);
+      if constexpr (is_float(a)) {
+        if (d % kStageChannels == 0) {
+          const int count = kv.Dv - d < kStageChannels ? kv.Dv - d : kStageChannels;
+          v = float_values<a>(kv, b, first, n, padded_n, d, count);
         }
       }
       if (d + R <= width) {
@@ -624,7 +668,7 @@ struct Attend {
       if (all_hidden) continue;
       Operand k{}, v{};
       constexpr bool kWiden = a == Arithmetic::kInt8 && !T::kDot8;
-      if constexpr (a != Arithmetic::kF32) {
+      if constexpr (!is_float(a)) {
         const char* codes = kv.k_codes + static_cast<int64_t>(first) * k_width * kCodeBytes;
         k = {codes, k_width * kCodeBytes, 4};
         if constexpr (kWiden) {
@@ -635,7 +679,7 @@ struct Attend {
       each_group(vectors, [&](auto nq, int j0) {
         tile_group<a, decltype(nq)::value>(args, b, k, first, n, padded_n, !float_mask, masked, j0);
       });
-      if constexpr (a != Arithmetic::kF32) {
+      if constexpr (!is_float(a)) {
         const char* codes = kv.v_codes + static_cast<int64_t>(first) * width * kCodeBytes;
         v = {codes, 4, static_cast<int64_t>(width) * 4};
         if constexpr (kWiden) {
@@ -717,6 +761,9 @@ bool attend(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratc
       return Attend<T>::template run<Arithmetic::kInt16>(args, rows, scratch);
     case Arithmetic::kF32:
       return Attend<T>::template run<Arithmetic::kF32>(args, rows, scratch);
+    case Arithmetic::kBf16:
+      if constexpr (T::kBf16) return Attend<T>::template run<Arithmetic::kBf16>(args, rows, scratch);
+      return false;  // the planner gives it only to targets that have it
     case Arithmetic::kDirect:
       return Direct<T>::attend(args, rows, scratch);
   }
@@ -729,11 +776,12 @@ int64_t scratch_bytes(Arithmetic a, int D, int Dv) {
   const int64_t direct = Direct<T>::scratch_bytes();
   if (a == Arithmetic::kDirect) return direct;
   const int64_t tiles = Attend<T>::scratch_bytes(a, D, Dv);
-  const int64_t codes = a == Arithmetic::kF32 ? 0 : Quantise<T>::scratch_bytes(D, Dv);
+  const int64_t codes = Attend<T>::is_float(a) ? 0 : Quantise<T>::scratch_bytes(D, Dv);
   return tiles > codes ? tiles : codes;
 }
 
 template <class T>
 constexpr Target target_of(const char* name, uint32_t needs) {
-  return {name, needs, T::kDot8 ? 4 : 2, scratch_bytes<T>, Quantise<T>::sum_keys, Quantise<T>::quantise, attend<T>};
+  // Break-evens measured on Zen 4 at 1k to 16k keys, D = 128 (bench/results).
+  return {name, needs, T::kBf16, T::kDot8 ? 20 : 56, 56, scratch_bytes<T>, Quantise<T>::sum_keys, Quantise<T>::quantise, attend<T>};
 }

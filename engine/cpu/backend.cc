@@ -23,8 +23,8 @@ namespace {
 constexpr int64_t kMinSplitKeys = 1024;
 // Up to this many rows over one key head, streaming K and V is all there is to do.
 constexpr int64_t kDirectMaxRows = 4;
-// Below this many, computing in f32 costs less than quantising K and V first.
-constexpr int64_t kQuantiseRows = 48;
+// Fewer keys than this fit a tile so badly that f32 is as fast.
+constexpr int64_t kQuantiseKeys = 65;
 // Multiply-adds that are worth waking another thread for.
 constexpr double kWorkPerThread = 1.5e6;
 
@@ -32,10 +32,13 @@ bool quantised(Arithmetic a) { return a == Arithmetic::kInt8 || a == Arithmetic:
 
 int64_t align64(int64_t x) { return (x + 63) & ~int64_t{63}; }
 
-Arithmetic pick(const Problem& p, int64_t queries, int64_t keys) {
+Arithmetic pick(const Problem& p, const Target& target, int64_t queries, int64_t keys) {
   const int64_t rows = queries * p.group();
   if (rows <= kDirectMaxRows) return Arithmetic::kDirect;
-  if (p.accuracy == CLARY_EXACT || rows < kQuantiseRows || keys < 32) return Arithmetic::kF32;
+  if (p.accuracy == CLARY_EXACT) return Arithmetic::kF32;
+  const bool bf16 = target.bf16 && p.q.dtype == CLARY_BF16 && p.accuracy != CLARY_HIGH;
+  if (keys < kQuantiseKeys || rows < (bf16 ? target.quantise_rows_bf16 : target.quantise_rows))
+    return bf16 ? Arithmetic::kBf16 : Arithmetic::kF32;
   return p.accuracy == CLARY_HIGH ? Arithmetic::kInt16 : Arithmetic::kInt8;
 }
 
@@ -347,13 +350,18 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
       return plan;
     }
   }
-  plan.arithmetic = pick(p, p.Lq, p.Lk);
+  plan.arithmetic = pick(p, *target, p.Lq, p.Lk);
   if (arithmetic && arithmetic[0]) {
     int a = 0;
     while (a < kArithmetics && std::strcmp(arithmetic, arithmetic_name(static_cast<Arithmetic>(a))) != 0) a++;
     if (a == kArithmetics) {
-      plan.why = Status::error(CLARY_INVALID_ARGUMENT, "Arithmetics are int8, int16, f32 and direct.",
+      plan.why = Status::error(CLARY_INVALID_ARGUMENT, "Arithmetics are int8, int16, bf16, f32 and direct.",
                                "CLARY_FORCE names no arithmetic: \"%s\"", arithmetic);
+      return plan;
+    }
+    if (static_cast<Arithmetic>(a) == Arithmetic::kBf16 && !(target->bf16 && p.q.dtype == CLARY_BF16)) {
+      plan.why = Status::error(CLARY_NOT_SUPPORTED, "It takes bf16 inputs and target avx512bf16 or amx.",
+                               "target %s cannot multiply %s inputs as bf16", target->name, dtype_name(p.q.dtype));
       return plan;
     }
     plan.arithmetic = static_cast<Arithmetic>(a);
@@ -375,6 +383,7 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
   const char* why = plan.forced_arithmetic                                     ? "arithmetic forced"
                     : p.accuracy == CLARY_EXACT                                ? "exact is f32"
                     : quantised(plan.arithmetic)                               ? "quantised as asked"
+                    : plan.arithmetic == Arithmetic::kBf16                     ? "too few rows to pay for quantising; bf16 as it is"
                     : plan.arithmetic == Arithmetic::kDirect                   ? "few rows: K and V are read once, in f32"
                                                              : "too few rows or keys to pay for quantising; f32 is more accurate";
   std::snprintf(plan.reason, sizeof plan.reason, "%s%s", why, name[0] ? ", target forced" : "");
@@ -402,7 +411,8 @@ int info(const Device& device, char* buffer, size_t capacity) {
 
 SequencePlan plan_sequence(const Problem& p, const Plan& plan, int64_t queries, int64_t keys) {
   SequencePlan s{};
-  s.arithmetic = plan.forced_arithmetic ? plan.arithmetic : cpu::pick(p, queries, keys);
+  s.arithmetic = plan.forced_arithmetic ? plan.arithmetic
+                                        : cpu::pick(p, *static_cast<const cpu::Target*>(plan.target), queries, keys);
   s.packed = p.group() > 1 && queries < kBlockRows;
   s.units = s.packed ? 1 : p.group();
   s.rows = s.packed ? queries * p.group() : queries;

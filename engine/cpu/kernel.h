@@ -53,7 +53,9 @@ constexpr int kPartialExtra = 3;
 struct Target {
   const char* name;
   uint32_t needs;  // CpuFeature
-  int32_t cell_keys;  // keys per 32-bit cell of int8 V codes
+  bool bf16;       // has kBf16
+  // Rows over one key head from which quantising K and V pays, against f32 and against bf16 inputs multiplied as they are.
+  int32_t quantise_rows, quantise_rows_bf16;
   int64_t (*scratch_bytes)(Arithmetic, int D, int Dv);
   // Sums of the keys of chunk c into kv.sums.
   void (*sum_keys)(const KvHead& kv, int chunk);

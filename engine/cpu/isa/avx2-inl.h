@@ -8,6 +8,7 @@ struct Avx2 : Vec<8> {
   static constexpr int kMaxVectors = 2;
   static constexpr int rows_per_step(int vectors) { return vectors == 2 ? 4 : 8; }
   static constexpr bool kDot8 = kVnni;
+  static constexpr bool kBf16 = false;
   static constexpr int kKeyBias = kVnni ? 128 : 0;
   static constexpr int kValueBias = 0;
 

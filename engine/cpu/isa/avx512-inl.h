@@ -3,11 +3,12 @@
 
 CLARY_LANES(16)
 
-template <bool kVnni, bool kVbmi>
+template <bool kVnni, bool kVbmi, bool kBf16_ = false>
 struct Avx512 : Vec<16> {
   static constexpr int kMaxVectors = 4;  // vectors of rows in a micro-kernel
   static constexpr int rows_per_step(int vectors) { return vectors >= 3 ? 4 : 8; }
   static constexpr bool kDot8 = kVnni;
+  static constexpr bool kBf16 = kBf16_;
   static constexpr int kKeyBias = kVnni ? 128 : 0;  // K is the unsigned operand of vpdpbusd
   static constexpr int kValueBias = 0;
 
@@ -86,6 +87,17 @@ struct Avx512 : Vec<16> {
       }
     }
   };
+#if defined(__AVX512BF16__)
+  struct Bf16 {
+    static CLARY_INLINE void dot(I& acc, I a, I b) {
+#if defined(__clang__)
+      acc = (I)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+      asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+#endif
+    }
+  };
+#endif
   template <bool kUnsignedFirst>
   struct Dot8 {
     static CLARY_INLINE void dot(I& acc, I a, I b) {

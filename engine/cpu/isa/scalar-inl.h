@@ -7,6 +7,7 @@ struct Scalar : Vec<4> {
   static constexpr int kMaxVectors = 2;
   static constexpr int rows_per_step(int) { return 4; }
   static constexpr bool kDot8 = false;    // no 8-bit dot: int8 codes are widened to 16 bits
+  static constexpr bool kBf16 = false;    // no bf16 dot
   static constexpr int kKeyBias = 0;      // offset that makes k codes unsigned
   static constexpr int kValueBias = 0;    // offset that makes v codes unsigned
 
