@@ -4,6 +4,8 @@
 
 namespace clary::cpu {
 
+extern const Backend kBackend;
+
 // `force`: "", ":target" or ":target:arithmetic".
 Plan choose(const Problem& problem, const Device& device, const char* force, int threads);
 

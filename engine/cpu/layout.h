@@ -6,6 +6,9 @@
 
 namespace clary::cpu {
 
+static inline bool quantised(Arithmetic a) { return a == Arithmetic::kInt8 || a == Arithmetic::kInt16; }
+static inline int64_t align64(int64_t x) { return (x + 63) & ~int64_t{63}; }
+
 // One batch entry or varlen sequence.
 struct Sequence {
   int64_t index, b, q0, queries, k0;
