@@ -138,9 +138,6 @@ Status Problem::check(bool planning) const {
                          dtype_name(q.dtype), dtype_name(k.dtype), dtype_name(v.dtype));
   if (D < 1 || Dv < 1)
     return Status::error(CLARY_INVALID_SHAPE, "D and Dv are at least 1.", "head dimensions are D = %d and Dv = %d", D, Dv);
-  if (D > kMaxHeadDim || Dv > kMaxHeadDim)
-    return Status::error(CLARY_NOT_SUPPORTED, "Use torch's scaled_dot_product_attention for this head dimension.",
-                         "head dimensions D = %d, Dv = %d are beyond the largest served, %d", D, Dv, kMaxHeadDim);
   if (Hkv < 1 || Hq < 1 || Hq % Hkv != 0)
     return Status::error(CLARY_INVALID_SHAPE, "The number of query heads must be a multiple of the number of key heads.",
                          "q has %lld heads and k has %lld", static_cast<long long>(Hq), static_cast<long long>(Hkv));
@@ -193,6 +190,9 @@ Status Problem::check(bool planning) const {
     return Status::error(CLARY_INVALID_ARGUMENT, "Use CLARY_CPU or CLARY_CUDA.", "device_type is %d", device_type);
   if (executor && (executor->size < sizeof(clary_executor) || !executor->concurrency || !executor->parallel))
     return Status::error(CLARY_INVALID_ARGUMENT, "Set executor.size, .concurrency and .parallel.", "executor is incomplete");
+  if (D > kMaxHeadDim || Dv > kMaxHeadDim)
+    return Status::error(CLARY_NOT_SUPPORTED, "Use torch's scaled_dot_product_attention for this head dimension.",
+                         "head dimensions D = %d, Dv = %d are beyond the largest served, %d", D, Dv, kMaxHeadDim);
   return {};
 }
 

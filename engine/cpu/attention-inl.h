@@ -123,7 +123,7 @@ struct Attend {
     const F z = y + T::splat(kExp2Magic), f = y - (z - T::splat(kExp2Magic));
     F p = T::splat(kExp2Poly[0]);
     CLARY_UNROLL(5) for (int i = 1; i < 6; i++) p = T::fma(p, f, T::splat(kExp2Poly[i]));
-    return p * T::floats((T::bits(z) << 23) + (127 << 23));
+    return p * T::floats((I)(((typename T::U)T::bits(z) << 23) + (127u << 23)));
   }
 
   template <Arithmetic a>
@@ -646,7 +646,7 @@ struct Attend {
   }
 
   template <Arithmetic a>
-  static bool run(const AttendArgs& args, const Rows& rows, char* scratch) {
+  static void run(const AttendArgs& args, Rows& rows, char* scratch) {
     const KvHead& kv = args.kv;
     Block& b = *carve(scratch, a, kv.D, kv.Dv);
     int vectors = (rows.count + W - 1) / W;
@@ -690,7 +690,10 @@ struct Attend {
       each_group(vectors, [&](auto nq, int j0) { values<a, decltype(nq)::value>(args, b, v, first, n, padded_n, j0); });
     }
     constexpr float kLog2Max = a == Arithmetic::kInt8 ? 7.99435344f : a == Arithmetic::kInt16 ? 11.9996477f : 0.0f;
-    return args.partial ? store_partial(args, rows, b, kLog2Max) : store_rows(args, rows, b, kLog2Max);
+    if (args.partial)
+      store_partial(args, rows, b, kLog2Max);
+    else
+      store_rows(args, rows, b, kLog2Max);
   }
 
   // Calls f(constant NQ, first vector) over groups of kMaxVectors, then of what is left.
@@ -705,7 +708,7 @@ struct Attend {
 
   // ---- results ----------------------------------------------------------------------------------------------------------
 
-  static bool store_partial(const AttendArgs& args, const Rows& rows, Block& b, float log2_max) {
+  static void store_partial(const AttendArgs& args, const Rows& rows, Block& b, float log2_max) {
     const int Dv = args.kv.Dv;
     for (int i = 0; i < rows.count; i++) {
       float* to = args.partial + static_cast<int64_t>(i) * (Dv + kPartialExtra);
@@ -714,12 +717,10 @@ struct Attend {
       to[Dv + 1] = b.l[i];
       to[Dv + 2] = b.q_mean[i];
     }
-    return false;  // the combination looks
   }
 
-  static bool store_rows(const AttendArgs& args, const Rows& rows, Block& b, float log2_max) {
+  static void store_rows(const AttendArgs& args, Rows& rows, Block& b, float log2_max) {
     const int Dv = args.kv.Dv, size = args.out_dtype == CLARY_F32 ? 4 : 2;
-    bool strange = false;
     for (int r0 = 0; r0 < rows.count; r0 += W) {
       const int in_group = rows.count - r0 < W ? rows.count - r0 : W;
       const F l = T::template load<F>(b.l + r0);
@@ -737,15 +738,15 @@ struct Attend {
         const int count = Dv - d < W ? Dv - d : W;
         for (int i = 0; i < in_group; i++) Ops::store(rows.out[r0 + i] + d * size, args.out_dtype, T::floats(t[i]), count);
       }
-      for (int i = 0; i < in_group; i++) strange |= check[i] != 0;
+      for (int i = 0; i < in_group; i++) rows.strange[r0 + i] = check[i] != 0 || (l[i] == 0 && rows.low[r0 + i] < rows.high[r0 + i]);
     }
     if (rows.lse[0])
       for (int i = 0; i < rows.count; i++) {
-        const float lse = (b.frame[i] + __builtin_log2f(b.l[i]) - log2_max) * kLn2 + b.q_mean[i];
-        strange |= b.l[i] != 0 && !(__builtin_fabsf(lse) < __builtin_inff());
-        *rows.lse[i] = b.l[i] == 0 ? -__builtin_inff() : lse;
+        float lse = (b.frame[i] + __builtin_log2f(b.l[i]) - log2_max) * kLn2 + b.q_mean[i];
+        if (b.l[i] == 0) lse = -__builtin_inff();
+        rows.strange[i] |= b.l[i] != 0 && !(__builtin_fabsf(lse) < __builtin_inff());
+        __builtin_memcpy(rows.lse[i], &lse, 4);
       }
-    return strange;
   }
 
 };
@@ -753,7 +754,7 @@ struct Attend {
 #include "engine/cpu/direct-inl.h"
 
 template <class T>
-bool attend(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratch) {
+void attend(const AttendArgs& args, Rows& rows, Arithmetic a, char* scratch) {
   switch (a) {
     case Arithmetic::kInt8:
       return Attend<T>::template run<Arithmetic::kInt8>(args, rows, scratch);
@@ -763,11 +764,10 @@ bool attend(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratc
       return Attend<T>::template run<Arithmetic::kF32>(args, rows, scratch);
     case Arithmetic::kBf16:
       if constexpr (T::kBf16) return Attend<T>::template run<Arithmetic::kBf16>(args, rows, scratch);
-      return false;  // the planner gives it only to targets that have it
+      return;  // the planner gives it only to targets that have it
     case Arithmetic::kDirect:
       return Direct<T>::attend(args, rows, scratch);
   }
-  return false;
 }
 
 // Attention and the codes of K and V share one scratch, at different times.

@@ -81,7 +81,7 @@ void fill_rows(const Problem& p, const Sequence& s, const SequencePlan& sp, int6
     const int64_t head = h * p.group() + (sp.packed ? row / s.queries : unit);
     rows->q[r] = p.q.at(s.b, head, s.q0 + query);
     rows->out[r] = p.out.at(s.b, head, s.q0 + query);
-    rows->lse[r] = p.lse.data ? reinterpret_cast<float*>(p.lse.at(s.b, head, s.q0 + query)) : nullptr;
+    rows->lse[r] = p.lse.data ? p.lse.at(s.b, head, s.q0 + query) : nullptr;
     rows->mask[r] = p.mask.data ? p.mask.at(s.b, head, query) : nullptr;
     visible(p, s, query, &rows->low[r], &rows->high[r]);
   }
@@ -110,8 +110,7 @@ float* partial_block(const Problem& p, float* unit, const SequencePlan& sp, int6
 
 void recompute(const AttendArgs& args, const Rows& rows) {
   for (int i = 0; i < rows.count; i++)
-    if (!row_is_finite(rows.out[i], args.out_dtype, args.kv.Dv) || (rows.lse[i] && !std::isfinite(*rows.lse[i])))
-      careful_row(args, rows, i);
+    if (rows.strange[i]) careful_row(args, rows, i);
 }
 
 void attend_item(Run& r, int64_t item, Rows* rows, char* scratch) {
@@ -140,7 +139,8 @@ void attend_item(Run& r, int64_t item, Rows* rows, char* scratch) {
     args.key_end = static_cast<int32_t>(std::min<int64_t>(args.key_end, (split + 1) * sp.split_keys));
     args.partial = partial_block(p, partials_of(r, s, sp, h, unit), sp, block, split, rows->count);
   }
-  if (r.target.attend(args, *rows, sp.arithmetic, scratch)) recompute(args, *rows);
+  r.target.attend(args, *rows, sp.arithmetic, scratch);
+  if (!args.partial) recompute(args, *rows);
 }
 
 void combine_item(Run& r, int64_t item, Rows* rows) {
@@ -155,7 +155,6 @@ void combine_item(Run& r, int64_t item, Rows* rows) {
   fill_rows(p, s, sp, h, unit, block, rows);
   const int pitch = p.Dv + kPartialExtra;
   float* unit_base = partials_of(r, s, sp, h, unit);
-  bool strange = false;
   for (int i = 0; i < rows->count; i++) {
     const auto part = [&](int64_t split) {
       return partial_block(p, unit_base, sp, block, split, rows->count) + static_cast<int64_t>(i) * pitch;
@@ -169,16 +168,17 @@ void combine_item(Run& r, int64_t item, Rows* rows) {
       l += t[p.Dv + 1] * weight;
       for (int d = 0; d < p.Dv; d++) o[d] += t[d] * weight;
     }
+    bool strange = l == 0 && rows->low[i] < rows->high[i];
     for (int d = 0; d < p.Dv; d++) {
       const float x = l == 0 ? 0 : o[d] / l;
       strange |= !std::isfinite(x);
       store_value(rows->out[i], p.out.dtype, d, static_cast<double>(x));
     }
-    if (!rows->lse[i]) continue;
-    *rows->lse[i] = l == 0 ? -INFINITY : (frame + std::log2(l)) * kLn2 + part(0)[p.Dv + 2];
-    strange |= l != 0 && !std::isfinite(*rows->lse[i]);
+    const float lse = l == 0 ? -INFINITY : (frame + std::log2(l)) * kLn2 + part(0)[p.Dv + 2];
+    if (rows->lse[i]) std::memcpy(rows->lse[i], &lse, 4);
+    rows->strange[i] = strange || (rows->lse[i] && l != 0 && !std::isfinite(lse));
   }
-  if (strange) recompute(args_of(r, s, h, sp.arithmetic), *rows);
+  recompute(args_of(r, s, h, sp.arithmetic), *rows);
 }
 
 void work(void* context, int32_t worker) {

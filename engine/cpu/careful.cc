@@ -72,16 +72,11 @@ void store_value(char* out, int32_t dtype, int64_t index, double value) {
   std::memcpy(out + index * 2, &h, 2);
 }
 
-bool row_is_finite(const char* out, int32_t dtype, int n) {
-  for (int d = 0; d < n; d++)
-    if (!std::isfinite(load_value(out, dtype, d))) return false;
-  return true;
-}
-
 void careful_row(const AttendArgs& args, const Rows& rows, int row) {
   const KvHead& kv = args.kv;
   const int64_t size = kv.dtype == CLARY_F32 ? 4 : 2;
   double q[kMaxHeadDim], o[kMaxHeadDim] = {}, maximum = -INFINITY, sum = 0;
+  bool none = true;
   for (int d = 0; d < kv.D; d++) q[d] = load_value(rows.q[row], kv.dtype, d);
   for (int key = rows.low[row]; key < rows.high[row]; key++) {
     double bias = 0;
@@ -96,6 +91,7 @@ void careful_row(const AttendArgs& args, const Rows& rows, int row) {
     const char* k = kv.k + key * kv.k_stride * size;
     const char* v = kv.v + key * kv.v_stride * size;
     double score = 0;
+    none = false;
     for (int d = 0; d < kv.D; d++) score += q[d] * load_value(k, kv.dtype, d);
     score = score * static_cast<double>(args.scale) + bias;
     if (score > maximum || std::isnan(score)) {
@@ -108,9 +104,9 @@ void careful_row(const AttendArgs& args, const Rows& rows, int row) {
     sum += p;
     for (int d = 0; d < kv.Dv; d++) o[d] += p * load_value(v, kv.dtype, d);
   }
-  const bool none = sum == 0;
   for (int d = 0; d < kv.Dv; d++) store_value(rows.out[row], args.out_dtype, d, none ? 0 : o[d] / sum);
-  if (rows.lse[row]) *rows.lse[row] = none ? -INFINITY : clamp_to_float(maximum + std::log(sum));
+  const float lse = none ? -INFINITY : clamp_to_float(maximum + std::log(sum));
+  if (rows.lse[row]) std::memcpy(rows.lse[row], &lse, 4);
 }
 
 }  // namespace clary::cpu

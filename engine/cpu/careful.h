@@ -6,7 +6,6 @@
 namespace clary::cpu {
 
 void careful_row(const AttendArgs& args, const Rows& rows, int row);
-bool row_is_finite(const char* out, int32_t dtype, int n);
 void store_value(char* out, int32_t dtype, int64_t index, double value);
 
 }  // namespace clary::cpu

@@ -158,9 +158,8 @@ struct Direct {
     }
   }
 
-  static bool attend(const AttendArgs& args, const Rows& all, char* scratch) {
+  static void attend(const AttendArgs& args, Rows& all, char* scratch) {
     State& st = *reinterpret_cast<State*>(scratch + (-reinterpret_cast<uintptr_t>(scratch) & 63));
-    bool strange = false;
     for (int first = 0; first < all.count; first += kDirectRows) {
       const int rows = all.count - first < kDirectRows ? all.count - first : kDirectRows;
       Rows part;
@@ -175,12 +174,12 @@ struct Direct {
       }
       AttendArgs own = args;
       if (own.partial) own.partial += static_cast<int64_t>(first) * (args.kv.Dv + kPartialExtra);
-      strange |= attend_few(own, part, st);
+      attend_few(own, part, st);
+      for (int r = 0; r < rows; r++) all.strange[first + r] = part.strange[r];
     }
-    return strange;
   }
 
-  static bool attend_few(const AttendArgs& args, const Rows& rows, State& st) {
+  static void attend_few(const AttendArgs& args, Rows& rows, State& st) {
     const KvHead& kv = args.kv;
     const int count = rows.count, Dv = round_up(kv.Dv, kParts);
     const float c = args.scale * kLog2e;
@@ -208,7 +207,6 @@ struct Direct {
           T::store(st.o[r] + d,
                    T::fma(T::template load<F>(st.t[r] + d), T::splat(beta[r]), T::template load<F>(st.o[r] + d)));
     }
-    bool strange = false;
     const int size = args.out_dtype == CLARY_F32 ? 4 : 2;
     for (int r = 0; r < count; r++) {
       if (args.partial) {
@@ -226,13 +224,15 @@ struct Direct {
         check = T::fma(o, F{}, check);
         Ops::store(rows.out[r] + d * size, args.out_dtype, o, kv.Dv - d < W ? kv.Dv - d : W);
       }
+      bool strange = st.l[r] == 0 && rows.low[r] < rows.high[r];
       for (int i = 0; i < W; i++) strange |= check[i] != 0;
       if (rows.lse[r]) {
-        const float lse = (st.frame[r] + __builtin_log2f(st.l[r])) * kLn2;
+        float lse = (st.frame[r] + __builtin_log2f(st.l[r])) * kLn2;
+        if (st.l[r] == 0) lse = -__builtin_inff();
         strange |= st.l[r] != 0 && !(__builtin_fabsf(lse) < __builtin_inff());
-        *rows.lse[r] = st.l[r] == 0 ? -__builtin_inff() : lse;
+        __builtin_memcpy(rows.lse[r], &lse, 4);
       }
+      rows.strange[r] = strange;
     }
-    return strange;
   }
 };

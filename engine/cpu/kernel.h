@@ -34,9 +34,12 @@ struct Rows {
   int32_t count;
   const char* q[kBlockRows];
   char* out[kBlockRows];
-  float* lse[kBlockRows];          // null: not wanted
+  char* lse[kBlockRows];           // f32 at any address; null: not wanted
   const char* mask[kBlockRows];    // null: no mask tensor
   int32_t low[kBlockRows], high[kBlockRows];  // visible keys [low, high) by length, causal and window; low < high or empty
+  // Set by attend: the result is not finite, or is that of a row that sees no key although some are in [low, high). Such rows
+  // are looked at in f64 (careful.h).
+  bool strange[kBlockRows];
 };
 
 struct AttendArgs {
@@ -61,8 +64,8 @@ struct Target {
   void (*sum_keys)(const KvHead& kv, int chunk);
   // Mean (all chunks' sums) and the codes of the tiles of chunk c.
   void (*quantise)(const KvHead& kv, int chunk, Arithmetic a, char* scratch);
-  // Attention of a block of rows. Returns true if some result is not finite: the driver then recomputes those rows.
-  bool (*attend)(const AttendArgs& args, const Rows& rows, Arithmetic a, char* scratch);
+  // Attention of a block of rows; sets rows.strange unless args.partial.
+  void (*attend)(const AttendArgs& args, Rows& rows, Arithmetic a, char* scratch);
 };
 
 // Usable targets of this library, lowest first; a target is usable where the device has all it needs.

@@ -79,7 +79,7 @@ struct Vec : Lanes<W_> {
   // f32 to bf16 bits in the low half of each lane, round half to even; NaN stays NaN.
   static CLARY_INLINE I bf16_bits(F x) {
     const I b = (I)x;
-    const I rounded = (I)((U)(b + 0x7fff + ((b >> 16) & 1)) >> 16);
+    const I rounded = (I)(((U)b + 0x7fff + (U)((b >> 16) & 1)) >> 16);
     return x == x ? rounded : splat(0x7fc0);
   }
 };

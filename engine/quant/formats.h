@@ -23,7 +23,7 @@ constexpr int kF32Chain = 16;  // f32 dot products add partial sums of 32 channe
 constexpr int kQ8Max = 127, kP8Max = 255;     // standard
 constexpr int kQ12Max = 2047, kP12Max = 4095;  // high: 2047 * 2047 * 256 and 4095 * 2047 * 128 stay below 2^31
 constexpr float kLog2e = 1.44269504f, kLn2 = 0.69314718f;
-constexpr float kMinAmax = 7.52316385e-37f;  // 2^-120: below it codes shrink instead of 127/max overflowing
+constexpr float kMinAmax = 1.20370622e-35f;  // 2^-116: below it codes shrink instead of 2047/max overflowing
 constexpr float kMaxFrameLag = 60.0f;        // log2; see attention-inl.h
 constexpr float kMeanUnit = 2.32830644e-10f;  // 2^-32: keys are summed in this unit so that no finite sum overflows
 

@@ -101,8 +101,10 @@ void narrow(float value, int32_t dtype, void* element) {
   uint32_t bits = bits_of(value);
   uint16_t half = static_cast<uint16_t>(bits >> 16 & 0x8000);
   if (dtype == CLARY_BF16) {
-    if (std::isnan(value)) bits |= 0x400000;
-    else bits += 0x7fff + (bits >> 16 & 1);
+    if (std::isnan(value))
+      bits |= 0x400000;
+    else
+      bits += 0x7fff + (bits >> 16 & 1);
     half = static_cast<uint16_t>(bits >> 16);
   } else if (std::isnan(value)) {
     half |= 0x7e00;
@@ -112,8 +114,10 @@ void narrow(float value, int32_t dtype, void* element) {
     std::frexp(value, &exponent);
     const int unit = std::max(exponent - 11, -24);
     const double rounded = std::ldexp(std::nearbyint(std::ldexp(std::fabs(static_cast<double>(value)), -unit)), unit);
-    if (!(rounded < 65520.0)) half |= 0x7c00;
-    else if (rounded < std::ldexp(1.0, -14)) half |= static_cast<uint16_t>(std::ldexp(rounded, 24));
+    if (!(rounded < 65520.0))
+      half |= 0x7c00;
+    else if (rounded < std::ldexp(1.0, -14))
+      half |= static_cast<uint16_t>(std::ldexp(rounded, 24));
     else {
       int top = 0;
       const double fraction = std::frexp(rounded, &top);  // [1/2, 1)
@@ -217,7 +221,8 @@ std::vector<float> key_mean(const float* k, int64_t keys, int D) {
     float sum = 0;
     for (int64_t first = 0; first < keys; first += kChunkKeys) {
       float chunk = 0;
-      for (int64_t j = first; j < std::min(keys, first + kChunkKeys); j++) chunk = std::fma(k[j * D + d], kMeanUnit, chunk);
+      for (int64_t j = first; j < std::min(keys, first + kChunkKeys); j++)
+        chunk = std::fma(k[j * D + d], kMeanUnit, chunk);
       sum += chunk;
     }
     mean[d] = sum * per_key;
@@ -288,7 +293,8 @@ struct Accumulator {
 };
 
 // The integers of row i against a tile: s, p, t of it. Returns the row's maximum m in log2 units, or -inf if no key is visible.
-float tile_row(const Problem& p, const Head& h, Arithmetic a, const Ranges& range, int64_t first, int64_t i, Tile* tile) {
+float tile_row(const Problem& p, const Head& h, Arithmetic a, const Ranges& range, int64_t first, int64_t i,
+               Tile* tile) {
   const Sequence& s = h.sequence;
   const int64_t keys = tile->keys;
   int32_t* S = &tile->s[i * keys];
@@ -333,7 +339,8 @@ float tile_row(const Problem& p, const Head& h, Arithmetic a, const Ranges& rang
   return m;
 }
 
-void accumulate(const Problem& p, const Head& h, const Tile& tile, int64_t index, int64_t i, float m, Accumulator* acc) {
+void accumulate(const Problem& p, const Head& h, const Tile& tile, int64_t index, int64_t i, float m,
+                Accumulator* acc) {
   if (m == -kInf) return;
   if (m - acc->frame > kMaxFrameLag) acc->reframe(m);
   const float beta = exp2_poly(m - acc->frame);
@@ -373,7 +380,8 @@ void finish(const Problem& p, const Head& h, const Ranges& range, int64_t i, con
   }
   double smoothed = 0, size = 0;  // the keys' mean, which the codes lack, adds the same to every score of the row
   for (int d = 0; d < p.D; d++) {
-    const double product = static_cast<double>(element(p.q, h.sequence.b, h.head, h.sequence.q_begin + i, d)) * h.mean[d];
+    const double product =
+        static_cast<double>(element(p.q, h.sequence.b, h.head, h.sequence.q_begin + i, d)) * h.mean[d];
     smoothed += product;
     size += std::fabs(product);
   }
@@ -389,11 +397,15 @@ void finish(const Problem& p, const Head& h, const Ranges& range, int64_t i, con
 
 }  // namespace
 
-Quantised quantised(const Problem& p, Arithmetic a, const Exact& truth, bool keep, const std::vector<int64_t>& split_keys) {
+Quantised quantised(const Problem& p, Arithmetic a, const Exact& truth, bool keep,
+                    const std::vector<int64_t>& split_keys) {
   const Ranges& range = a == Arithmetic::kInt8 ? kInt8Ranges : kInt16Ranges;
   const size_t rows = static_cast<size_t>(p.B * p.Hq * p.Lq);
-  Quantised result{std::vector<float>(rows * p.Dv), std::vector<double>(rows, -INFINITY), std::vector<double>(rows),
-                   std::vector<char>(rows), {}};
+  Quantised result{std::vector<float>(rows * p.Dv),
+                   std::vector<double>(rows, -INFINITY),
+                   std::vector<double>(rows),
+                   std::vector<char>(rows),
+                   {}};
   const std::vector<Sequence> all = sequences(p);
   for (size_t n = 0; n < all.size(); n++)
     for (int64_t head = 0; head < p.Hq; head++) {

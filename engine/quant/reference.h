@@ -26,11 +26,12 @@ float widen(const void* element, int32_t dtype);
 void narrow(float value, int32_t dtype, void* element);
 
 struct Exact {
-  std::vector<double> out;    // [B, Hq, Lq, Dv]
-  std::vector<double> lse;    // [B, Hq, Lq]
-  std::vector<double> reach;  // [B, Hq, Lq] largest sum |scale q k| + |bias| of a visible key: a score's rounding error scales with it
-  std::vector<double> v_size; // [B, Hq, Lq] largest |v| of a visible key
-  std::vector<char> finite;   // [B, Hq, Lq] every visible input of this row is finite
+  std::vector<double> out;  // [B, Hq, Lq, Dv]
+  std::vector<double> lse;  // [B, Hq, Lq]
+  std::vector<double>
+      reach;  // [B, Hq, Lq] largest sum |scale q k| + |bias| of a visible key: a score's rounding error scales with it
+  std::vector<double> v_size;  // [B, Hq, Lq] largest |v| of a visible key
+  std::vector<char> finite;    // [B, Hq, Lq] every visible input of this row is finite
 };
 // A row with no visible key gives 0 and -inf. Visible NaN and infinity propagate as f64 arithmetic has it.
 Exact exact(const Problem& problem);
@@ -54,11 +55,11 @@ struct Head {
   std::vector<Tile> tiles;
 };
 struct Quantised {
-  std::vector<float> out;        // [B, Hq, Lq, Dv] before rounding to out's dtype
-  std::vector<double> lse;       // [B, Hq, Lq]
-  std::vector<double> lse_reach; // [B, Hq, Lq] sum of the sizes of what lse is summed from, for its rounding error
-  std::vector<char> recomputed;  // [B, Hq, Lq] came out not finite, so it is exact()'s row
-  std::vector<Head> heads;       // in order of (sequence, head); empty unless `keep`
+  std::vector<float> out;         // [B, Hq, Lq, Dv] before rounding to out's dtype
+  std::vector<double> lse;        // [B, Hq, Lq]
+  std::vector<double> lse_reach;  // [B, Hq, Lq] sum of the sizes of what lse is summed from, for its rounding error
+  std::vector<char> recomputed;   // [B, Hq, Lq] came out not finite, so it is exact()'s row
+  std::vector<Head> heads;        // in order of (sequence, head); empty unless `keep`
 };
 // arithmetic: kInt8 or kInt16. truth: exact(problem), for the rows that come out not finite. split_keys: for each sequence
 // the keys of a share, whose results are combined at the end; 0 or an empty vector: not split.

@@ -1,0 +1,52 @@
+"""python -m clary: doctor, info, explain. Data on stdout; exit 0 fine, 1 a finding, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m clary", description="low-bit attention")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    doctor = verbs.add_parser("doctor", help="prove every backend on this machine against float64")
+    doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--one", metavar="TARGET", help=argparse.SUPPRESS)
+    verbs.add_parser("info", help="this machine as the library sees it, as JSON")
+    explain = verbs.add_parser("explain", help="which variant a problem of this shape would get, and why")
+    explain.add_argument("shape", help="of q: B,H,L,D")
+    explain.add_argument("--kv", help="shape of k and v, B,H,L,D; default q's")
+    explain.add_argument("--dtype", choices=("f16", "bf16", "f32"), default="f16")
+    explain.add_argument("--accuracy", choices=("exact", "high", "standard", "fast"), default="standard")
+    explain.add_argument("--causal", choices=("upper_left", "lower_right"), default=False)
+    explain.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+
+    from . import _call, _doctor, _lib
+
+    try:
+        if args.verb == "info":
+            print(json.dumps(_lib.info(), indent=2))
+        elif args.verb == "doctor" and args.one:
+            print(json.dumps(_doctor.check_one(args.one)))
+        elif args.verb == "doctor":
+            return 0 if _doctor.main(args.json, sys.stdout) else 1
+        else:
+            code = {"f16": _lib.F16, "bf16": _lib.BF16, "f32": _lib.F32}[args.dtype]
+            shapes = [tuple(int(n) for n in text.split(",")) for text in (args.shape, args.kv or args.shape)]
+            q, kv = (_doctor.Floats(shape, allocate=False, code=code) for shape in shapes)
+            call = _call.Arguments(q, kv, kv, causal=args.causal, accuracy=args.accuracy)
+            answer = _call.explain(_doctor, "nothing", *call)
+            print(json.dumps(answer.plan or {"variant": None, "reason": answer.reason}) if args.json else answer)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

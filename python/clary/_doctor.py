@@ -1,0 +1,171 @@
+"""Proof that every backend on this machine computes attention: a small problem on each, against float64, without NumPy.
+
+The library reads CLARY_FORCE once a process, so each target has a process of its own, all at the same time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from operator import mul
+from typing import Any
+
+from . import _call, _lib
+
+# Tells right from wrong: the relative L2 error of a right kernel is 0.02 at most, of a wrong one above 0.5.
+LIMIT = 0.05
+
+# ---- a backend for machines without NumPy ---------------------------------------------------------------------------
+
+
+class Floats:
+    """ctypes floats with a shape; without memory they can only be explained."""
+
+    def __init__(self, shape: Sequence[int], allocate: bool = True, code: int = _lib.F32) -> None:
+        self.shape, self.code = tuple(shape), code
+        self.values: Any = (ctypes.c_float * math.prod(shape))() if allocate else None
+
+    def rows(self) -> list[list[float]]:
+        """Along the last dimension."""
+        d = self.shape[-1]
+        return [self.values[i : i + d] for i in range(0, len(self.values), d)]
+
+
+def view(x: Floats, name: str, broadcast: bool = False) -> _call.View:
+    return _call.View(data(x), x.shape, _call.contiguous(x.shape), x.code, -1, x)
+
+
+def signature(q: Floats, k: Floats, v: Floats) -> None:
+    return None
+
+
+def data(x: Floats) -> int:
+    return 0 if x.values is None else ctypes.addressof(x.values)
+
+
+def empty(q: Floats, shape: Sequence[int] | None, f32: bool = False) -> Floats:
+    return Floats(q.shape if shape is None else shape)
+
+
+def int32(x: Sequence[int], q: Floats, name: str) -> tuple[int, int, Any]:
+    values = (ctypes.c_int32 * len(x))(*x)
+    return ctypes.addressof(values), len(x), values
+
+
+def stream(device: int) -> int:
+    return 0
+
+
+def fallback(reason: str, a: _call.Arguments) -> Any:
+    raise NotImplementedError(reason)
+
+
+# ---- one target -----------------------------------------------------------------------------------------------------
+
+
+def problem() -> _call.Arguments:
+    """Odd sizes, grouped heads, causal, and NaN where kv_lens says that there is nothing."""
+    gauss = random.Random(0).gauss
+    q, k, v = Floats((2, 4, 70, 40)), Floats((2, 2, 90, 40)), Floats((2, 2, 90, 24))
+    for x in (q, k, v):
+        x.values[:] = [gauss(0, 1) for _ in x.values]
+    keys = 51  # of the second batch entry
+    for x in (k, v):
+        for head in (2, 3):
+            begin, end = (head * 90 + keys) * x.shape[3], (head + 1) * 90 * x.shape[3]
+            x.values[begin:end] = [math.nan] * (end - begin)
+    return _call.Arguments(q, k, v, causal=True, kv_lens=[90, keys], return_lse=True)
+
+
+def reference(a: _call.Arguments) -> Iterator[tuple[list[float], float]]:
+    """out and lse of each query, in float64."""
+    keys, k, v = a.k.shape[2], a.k.rows(), a.v.rows()
+    heads, queries, head_dim = a.q.shape[1:]
+    for row, q in enumerate(a.q.rows()):
+        i, b = row % queries, row // queries // heads
+        first = row // queries * a.k.shape[1] // heads * keys
+        last = first + min(i + 1, a.kv_lens[b])
+        scores = [sum(map(mul, q, key)) / math.sqrt(head_dim) for key in k[first:last]]
+        top = max(scores)
+        weights = [math.exp(score - top) for score in scores]
+        total = sum(weights)
+        yield [sum(map(mul, weights, column)) / total for column in zip(*v[first:last])], top + math.log(total)
+
+
+def check_one(target: str) -> list[dict[str, Any]]:
+    """The rows of one target, in a process whose CLARY_FORCE names it."""
+    a = problem()
+    want, want_lse = zip(*reference(a))
+    flat = [x for row in want for x in row]
+    rows = []
+    for accuracy in ("exact", "high", "standard", "fast"):
+        row: dict[str, Any] = {"target": target, "accuracy": accuracy, "variant": "", "error": None, "why": ""}
+        rows.append(row)
+        try:
+            out, lse = _call.attend(sys.modules[__name__], *a._replace(accuracy=accuracy))
+        except Exception as error:
+            row["why"] = f"{type(error).__name__}: {error}"
+            continue
+        row["variant"] = _lib.load().clary_last_variant().decode()
+        row["error"] = math.dist(out.values, flat) / math.hypot(*flat)
+        worst = max(abs(x - y) for x, y in zip(lse.values, want_lse))
+        if not row["variant"].startswith(target + ":"):
+            row["why"] = "another target ran"
+        elif not row["error"] < LIMIT or not worst < 10 * LIMIT:
+            row["why"] = f"wrong result (lse off by {worst:.1e})"
+    return rows
+
+
+# ---- all of them ----------------------------------------------------------------------------------------------------
+
+
+def check_all(info: dict[str, Any]) -> list[dict[str, Any]]:
+    running = []
+    path = os.pathsep.join(p for p in sys.path if p)
+    for target in (f"cpu:{name}" for name in info["cpu"]["usable"]):
+        command = [sys.executable, "-m", "clary", "doctor", "--one", target]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = {**os.environ, "CLARY_FORCE": target, "PYTHONPATH": path}
+        running.append((target, subprocess.Popen(command, env=environment, **pipes)))
+    rows = []
+    for target, process in running:
+        stdout, stderr = process.communicate()
+        if process.returncode == 0:
+            rows += json.loads(stdout)
+        else:
+            why = f"exit code {process.returncode}: {stderr.strip()[-200:]}"
+            rows.append({"target": target, "accuracy": "", "variant": "", "error": None, "why": why})
+    return rows
+
+
+def main(as_json: bool, file: Any) -> bool:
+    try:
+        info = _lib.info()
+        rows = check_all(info)
+        why = "" if rows else "no usable target"
+    except RuntimeError as error:
+        info, rows, why = {}, [], str(error)
+    ok = not why and not any(row["why"] for row in rows)
+    if as_json:
+        print(json.dumps({"ok": ok, "why": why, "info": info, "checks": rows}, indent=2), file=file)
+        return ok
+    lines = [f"{'target':<18}{'accuracy':<10}{'variant':<26}{'error':>8}"]
+    for row in rows:
+        figure = "" if row["error"] is None else f"{row['error']:.1e}"
+        lines.append(f"{row['target']:<18}{row['accuracy']:<10}{row['variant']:<26}{figure:>8}  {row['why'] or 'ok'}")
+    if info:
+        cpu = info["cpu"]
+        lines.insert(
+            0, f"clary {info['version']}: {cpu['name'].strip()}, {cpu['threads']} threads, best cpu:{cpu['best']}\n"
+        )
+        lines += [f"cpu:{name:<14}not on this machine" for name in cpu["built"] if name not in cpu["usable"]]
+        lines += [] if info.get("cuda") else [f"{'cuda':<18}not in this build"]
+    print("\n".join(lines) if info else why, file=file)
+    print("\nall right" if ok else "\nnot right: please report the lines above", file=file)
+    return ok

@@ -1,0 +1,144 @@
+"""torch tensors: straight to the library when eager, one opaque operator, clary::attention, when traced.
+
+The operator's fake kernel promises what the eager path gives: a contiguous output in the layout of q.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _call, _lib, _sdpa
+from ._call import Arguments
+
+_TYPES = {torch.float16: _lib.F16, torch.bfloat16: _lib.BF16, torch.float32: _lib.F32, torch.bool: _lib.BOOL}
+_PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses may have no memory of their own: they take the operator
+_GRAD = "{} requires grad and clary is for inference. Use torch.no_grad(), or call scaled_dot_product_attention."
+_self = sys.modules[__name__]
+_is_compiling, _is_grad_enabled, _empty_like = torch.compiler.is_compiling, torch.is_grad_enabled, torch.empty_like
+_attend = _call.attend
+
+
+def attention(q: Tensor, *args: Any) -> Any:
+    if _is_compiling() or type(q) not in _PLAIN or not (q.is_cpu or q.is_cuda):
+        return _traced(Arguments(q, *args))
+    return _attend(_self, q, *args)
+
+
+explain = partial(_call.explain, _self, "torch:scaled_dot_product_attention")
+
+# ---- the backend ----------------------------------------------------------------------------------------------------
+
+
+def view(x: Tensor, name: str, broadcast: bool = False) -> _call.View:
+    try:
+        shape, stride, code, device = x.shape, x.stride(), _TYPES[x.dtype], x.get_device()
+    except (AttributeError, KeyError, TypeError):
+        raise _type_error(x, name) from None
+    if x.requires_grad and _is_grad_enabled():
+        raise RuntimeError(_GRAD.format(name))
+    if not (x.is_cpu or x.is_cuda):
+        raise _lib.NotSupported(f"no backend for tensors on {x.device.type}.")
+    if stride and stride[-1] != 1 and shape[-1] > 1 and not (broadcast and stride[-1] == 0):
+        x = x.contiguous()
+        stride = x.stride()
+    return _call.View(x.data_ptr(), shape, stride, code, device, x)
+
+
+def _type_error(x: Any, name: str) -> TypeError:
+    if not isinstance(x, Tensor):
+        return TypeError(f"{name} is a {type(x).__name__} beside a torch q. Pass a torch.Tensor.")
+    also = "bool, " if name == "mask" else ""
+    return TypeError(
+        f"{name} is {x.dtype}. Convert it to {also}float32, float16 or bfloat16: {name}.to(torch.float32)."
+    )
+
+
+def signature(q: Any, k: Any, v: Any) -> Any:
+    if not type(q) is type(k) is type(v) is Tensor:
+        return None
+    if _is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return None
+    device: Any = -1
+    if not (q.is_cpu and k.is_cpu and v.is_cpu):
+        if not (q.is_cuda and k.is_cuda and v.is_cuda):
+            return None
+        device = q.get_device(), k.get_device(), v.get_device()
+    return q.shape, q.stride(), q.dtype, k.shape, k.stride(), k.dtype, v.shape, v.stride(), v.dtype, device
+
+
+data = Tensor.data_ptr
+
+
+def empty(q: Tensor, shape: Sequence[int] | None, f32: bool = False) -> Tensor:
+    if shape is None:
+        return _empty_like(q)  # half the time of new_empty
+    return q.new_empty(shape, dtype=torch.float32 if f32 else q.dtype)
+
+
+def int32(x: Any, q: Tensor, name: str) -> tuple[int, int, Tensor]:
+    x = x if isinstance(x, Tensor) else torch.tensor(x, device=q.device)
+    if x.dim() != 1 or x.is_floating_point() or x.dtype == torch.bool:
+        raise TypeError(f"{name} is {x.dtype} with {x.dim()} dimensions. Pass a 1-d tensor of integers.")
+    if x.device != q.device:
+        raise ValueError(f"{name} is on {x.device} and q on {q.device}. Move it there.")
+    x = (x if x.dtype == torch.int32 else x.clamp(-1, 2**31 - 1).to(torch.int32)).contiguous()
+    return x.data_ptr(), x.numel(), x
+
+
+def stream(device: int) -> int:
+    return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+def fallback(reason: str, a: Arguments) -> Any:
+    return _sdpa.attention(a)
+
+
+# ---- the operator ---------------------------------------------------------------------------------------------------
+
+_SCHEMA = (
+    "attention(Tensor q, Tensor k, Tensor v, str layout, str causal, float? scale, Tensor? mask, Tensor? kv_lens, "
+    "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, SymInt? max_seqlen_q, SymInt? max_seqlen_k, SymInt[]? window, "
+    "str accuracy, bool return_lse) -> (Tensor out, Tensor lse)"
+)
+
+
+def _traced(a: Arguments) -> Any:
+    for name, x in (("q", a.q), ("k", a.k), ("v", a.v), ("mask", a.mask)):
+        if x is not None and x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(_GRAD.format(name))
+    lengths = [
+        x if x is None or isinstance(x, Tensor) else torch.tensor(x, device=a.q.device)
+        for x in (a.kv_lens, a.cu_seqlens_q, a.cu_seqlens_k)
+    ]
+    words = a.layout, _call.causal_word(a.causal), a.scale, a.mask, *lengths, a.max_seqlen_q, a.max_seqlen_k
+    out, lse = torch.ops.clary.attention(
+        a.q, a.k, a.v, *words, _call.window_pair(a.window), a.accuracy, bool(a.return_lse)
+    )
+    if a.out is not None:
+        out = a.out.copy_(out)
+    return (out, lse) if a.return_lse else out
+
+
+def _kernel(q: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    answer = _call.attend(_self, q, *args, None)
+    return answer if args[-1] else (answer, q.new_empty(0, dtype=torch.float32))
+
+
+def _fake(q: Tensor, k: Tensor, v: Tensor, layout: str, *args: Any) -> tuple[Tensor, Tensor]:
+    rows = list(q.shape[:-1])
+    out = q.new_empty([*rows, v.shape[-1]])
+    if layout == "NHD":
+        rows[-2:] = rows[-1], rows[-2]
+    return out, q.new_empty(rows if args[-1] else [0], dtype=torch.float32)
+
+
+_operators = torch.library.Library("clary", "DEF")
+_operators.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
+_operators.impl("attention", _kernel, "CompositeExplicitAutograd")
+torch.library.register_fake("clary::attention", _fake, lib=_operators)
