@@ -93,7 +93,12 @@ const Bad kBad[] = {
     {"zero_D", [](auto& a) { a.q.shape[3] = a.k.shape[3] = 0; }, CLARY_INVALID_SHAPE, "D = 0"},
     {"zero_Dv", [](auto& a) { a.v.shape[3] = a.out.shape[3] = 0; }, CLARY_INVALID_SHAPE, "Dv = 0"},
     {"D_257", [](auto& a) { a.q.shape[3] = a.k.shape[3] = 257; }, CLARY_NOT_SUPPORTED, "257"},
-    {"Dv_257", [](auto& a) { a.v.shape[3] = a.out.shape[3] = 257; }, CLARY_NOT_SUPPORTED, "257"},
+    {"Dv_257",
+     [](auto& a) {
+       a.v.shape[3] = a.out.shape[3] = 257;
+       for (int i = 0; i < 3; i++) a.out.stride[i] *= 257;
+     },
+     CLARY_NOT_SUPPORTED, "257"},
     {"heads", [](auto& a) { a.q.shape[1] = 3; }, CLARY_INVALID_SHAPE, "3 heads"},
     {"no_kv_heads", [](auto& a) { a.k.shape[1] = a.v.shape[1] = 0; }, CLARY_INVALID_SHAPE, "0"},
     {"k_batch", [](auto& a) { a.k.shape[0] = 3; }, CLARY_INVALID_SHAPE, "k has shape [3"},

@@ -440,19 +440,19 @@ struct Attend {
       add_sum(b, j, sum, beta);
     } else {
       const F log2_max = T::splat(a == Arithmetic::kInt8 ? 7.99435344f : 11.9996477f);  // log2(255), log2(4095)
-      I sum = {};
+      typename T::U sum = {};  // wraps where a NaN became INT_MIN: such rows are strange anyway
       constexpr int kKeys = per_cell(a);
       for (int k = 0; k < keys; k += kKeys) {
         I cell = {};
         CLARY_UNROLL(4) for (int i = 0; i < kKeys; i++) {
           const I p = T::rint(exp2((T::template load<F>(s + (k + i) * kCellRow) - base) + log2_max));
-          sum += p;
-          cell |= p << (32 / kKeys * i);
+          sum += (typename T::U)p;
+          cell |= (I)((typename T::U)p << (32 / kKeys * i));
         }
         T::store(s + k / kKeys * kCellRow, cell);
       }
-      if constexpr (T::kValueBias != 0 && a == Arithmetic::kInt8) T::store(b.p_init + j * W, sum * -T::kValueBias);
-      add_sum(b, j, T::to_float(sum), beta);
+      if constexpr (T::kValueBias != 0 && a == Arithmetic::kInt8) T::store(b.p_init + j * W, (I)sum * -T::kValueBias);
+      add_sum(b, j, T::to_float((I)sum), beta);
     }
   }
 
