@@ -49,6 +49,15 @@ TEST(Attention, KeyLengths) {
     expect_right({.Lq = 3, .Lk = Lk, .D = 16, .Dv = 12});
 }
 
+TEST(Attention, EveryKeyLengthOfTwoTiles) {
+  for (int64_t Lk = 1; Lk <= 260; Lk++) expect_right({.Lq = 2, .Lk = Lk, .D = 4, .Dv = 4});
+}
+
+TEST(Attention, EveryQueryLengthOfTwoBlocks) {
+  for (int64_t Lq = 1; Lq <= 130; Lq++)
+    expect_right({.Lq = Lq, .Lk = 10, .D = 4, .Dv = 4, .causal = CLARY_CAUSAL_LOWER_RIGHT});
+}
+
 TEST(Attention, PlannedSizes) {
   for (const int32_t accuracy : {CLARY_STANDARD, CLARY_EXACT, CLARY_HIGH, CLARY_FAST})
     for (const int64_t Lq : {1, 4, 47, 48, 100})

@@ -28,7 +28,7 @@ struct Count {
 TEST(Pool, RunsEveryTaskOnce) {
   for (int threads = 1; threads <= 5; threads++) {
     Threads pool(threads);
-    for (int repeat = 0; repeat < 2000; repeat++) {
+    for (int repeat = 0; repeat < 500; repeat++) {
       const int tasks = 1 + repeat % 9;  // fewer and more than there are workers, alternating
       Count count;
       cpu::parallel(nullptr, tasks, Count::task, &count);
@@ -44,7 +44,7 @@ TEST(Pool, NoTaskRunsAfterTheCallReturns) {
     std::atomic<bool> over{false};
     std::atomic<int> late{0};
   };
-  std::vector<Late> jobs(3000);
+  std::vector<Late> jobs(1500);
   for (size_t n = 0; n < jobs.size(); n++) {
     cpu::parallel(
         nullptr, 1 + static_cast<int>(n % 4),

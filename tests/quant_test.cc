@@ -6,19 +6,11 @@
 
 #include "engine/quant/formats.h"
 #include "engine/quant/reference.h"
+#include "tests/bounds.h"
 #include "tests/compare.h"
 
 namespace clary::test {
 namespace {
-
-#define CLARY_BOUND(accuracy, data, bound)
-#define CLARY_LSE_BOUND(accuracy, data, bound)
-#define CLARY_ORACLE_BOUND(arithmetic, bound)
-#define CLARY_ROUNDING(dtype, bound)
-#define CLARY_F32(what, factor)
-#define CLARY_BF16(what, bound)
-#define CLARY_EXP(what, bound) constexpr double kExp_##what = bound;
-#include "tests/numerics.def"
 
 // Steps as they occur (N(0,1) at D = 64 has 2^-8) and, below them, rows so flat that 16 bits of score span little.
 TEST(Formats, ExpU8FollowsExp2ForEveryStep) {
@@ -91,8 +83,8 @@ TEST(Formats, RotationIsOrthogonalForEveryHeadDim) {
     reference::rotate(b.data(), D);
     double raa = 0, rab = 0;
     for (int d = 0; d < D; d++) raa += static_cast<double>(a[d]) * a[d], rab += static_cast<double>(a[d]) * b[d];
-    ASSERT_NEAR(raa, aa, 2e-6 * aa) << D;
-    ASSERT_NEAR(rab, ab, 2e-6 * (aa + 1)) << D;
+    ASSERT_NEAR(raa, aa, kOracle_rotation * aa) << D;
+    ASSERT_NEAR(rab, ab, kOracle_rotation * (aa + 1)) << D;
   }
 }
 
@@ -124,7 +116,7 @@ TEST(Codes, ScaleTurnsThemBack) {
       ASSERT_GT(scale, 0);
       for (int i = 0; i < 64; i++) {
         ASSERT_LE(std::abs(codes[i]), max) << size;
-        ASSERT_LE(std::fabs(codes[i] * static_cast<double>(scale) - x[i]), 0.5001 * scale) << size;
+        ASSERT_LE(std::fabs(codes[i] * static_cast<double>(scale) - x[i]), kOracle_code * scale) << size;
       }
     }
 }
@@ -140,7 +132,7 @@ TEST(Codes, NonFiniteValuesGiveANanScale) {
 TEST(Codes, MeanOfEqualKeysLeavesNothing) {
   for (const int64_t keys : {1, 2, 1000, 1024, 1025, 5000}) {
     const std::vector<float> k(keys, 1.5f);
-    EXPECT_NEAR(reference::key_mean(k.data(), keys, 1)[0], 1.5f, 1e-4) << keys;
+    EXPECT_NEAR(reference::key_mean(k.data(), keys, 1)[0], 1.5f, kOracle_mean) << keys;
   }
 }
 
@@ -189,8 +181,8 @@ TEST(Exact, TwoKeysByHand) {
   instance.k.set(0, 0, 0, 0, 1), instance.k.set(0, 0, 1, 0, 3);
   instance.v.set(0, 0, 0, 0, 10), instance.v.set(0, 0, 1, 0, 20);
   const reference::Exact e = reference::exact(instance.problem());
-  EXPECT_NEAR(e.out[0], (10 * std::exp(2.0) + 20 * std::exp(6.0)) / (std::exp(2.0) + std::exp(6.0)), 1e-13);
-  EXPECT_NEAR(e.lse[0], std::log(std::exp(2.0) + std::exp(6.0)), 1e-13);
+  EXPECT_NEAR(e.out[0], (10 * std::exp(2.0) + 20 * std::exp(6.0)) / (std::exp(2.0) + std::exp(6.0)), kOracle_by_hand);
+  EXPECT_NEAR(e.lse[0], std::log(std::exp(2.0) + std::exp(6.0)), kOracle_by_hand);
 }
 
 // Which keys a query sees, as a picture: rows are queries, x = visible.
@@ -274,8 +266,8 @@ TEST(Quantised, SplitsCombine) {
   const reference::Exact e = reference::exact(p);
   const auto whole = reference::quantised(p, Arithmetic::kInt8, e),
              split = reference::quantised(p, Arithmetic::kInt8, e, false, {256});
-  for (size_t i = 0; i < whole.out.size(); i++) EXPECT_NEAR(whole.out[i], split.out[i], 1e-6);
-  for (size_t i = 0; i < whole.lse.size(); i++) EXPECT_NEAR(whole.lse[i], split.lse[i], 1e-5);
+  for (size_t i = 0; i < whole.out.size(); i++) EXPECT_NEAR(whole.out[i], split.out[i], kOracle_split);
+  for (size_t i = 0; i < whole.lse.size(); i++) EXPECT_NEAR(whole.lse[i], split.lse[i], kOracle_split_lse);
 }
 
 TEST(Quantised, ANegativeScaleTurnsScoresRound) {

@@ -179,7 +179,7 @@ struct Direct {
       AttendArgs own = args;
       if (own.partial) own.partial += static_cast<int64_t>(first) * (args.kv.Dv + kPartialExtra);
       attend_few(own, part, st);
-      for (int r = 0; r < rows; r++) all.strange[first + r] = part.strange[r];
+      for (int r = 0; !own.partial && r < rows; r++) all.strange[first + r] = part.strange[r];
     }
   }
 

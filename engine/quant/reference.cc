@@ -70,8 +70,8 @@ bool visible(const Problem& p, const Sequence& s, int64_t head, int64_t row, int
   const int64_t position = p.causal == CLARY_CAUSAL_LOWER_RIGHT ? row + s.keys - s.rows : row;
   if (key >= s.keys) return false;
   if (p.causal != CLARY_CAUSAL_NONE && key > position) return false;
-  if (p.window_left >= 0 && key < position - p.window_left) return false;
-  if (p.window_right >= 0 && key > position + p.window_right) return false;
+  if (p.window_left >= 0 && position - key > p.window_left) return false;
+  if (p.window_right >= 0 && key - position > p.window_right) return false;
   if (!p.mask.present()) return true;
   if (p.mask.dtype == CLARY_BOOL) return p.mask.at(s.b, head, row)[key * p.mask.stride[3]] != 0;
   return bias(p, s, head, row, key) != -kInf;
@@ -389,7 +389,8 @@ void finish(const Problem& p, const Head& h, const Ranges& range, int64_t i, con
     result->lse[row] = (sum.frame + std::log2(sum.l)) * std::log(2.0) + p.scale * smoothed;
     result->lse_reach[row] = std::fabs(sum.frame) + 32 + std::fabs(p.scale) * size;
   }
-  if (all_finite(out, p.Dv) && !std::isnan(sum.l)) return;
+  const bool lost = sum.l == 0 && truth.lse[row] != -INFINITY;  // every visible score is -inf in f32
+  if (all_finite(out, p.Dv) && !std::isnan(sum.l) && !lost) return;
   result->recomputed[row] = 1;
   for (int d = 0; d < p.Dv; d++) out[d] = static_cast<float>(truth.out[row * p.Dv + d]);
   result->lse[row] = truth.lse[row];

@@ -83,7 +83,9 @@ struct Scalar : Vec<4> {
   };
   struct S16 {
     static CLARY_INLINE void dot(I& acc, I a, I b) {
-      acc += (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+      // Wraps where a NaN became a code: such rows are strange anyway.
+      const I low = (I)((U)a << 16) >> 16, low_b = (I)((U)b << 16) >> 16;
+      acc = (I)((U)acc + (U)low * (U)low_b + (U)(a >> 16) * (U)(b >> 16));
     }
   };
   using QK8 = S16;
