@@ -15,7 +15,7 @@ struct Direct {
   static constexpr int kVectors = kParts / W;
   struct State {
     float q[kDirectRows][kMaxHeadDim], o[kDirectRows][kMaxHeadDim], t[kDirectRows][kMaxHeadDim];
-    float part[kParts][kParts];                // [key of the step][part]
+    float part[kDirectRows][kParts][kParts];  // [row][key of the step][part]
     float s[kDirectRows][kTileKeys];          // scores, then P
     float bias[kDirectRows][kTileKeys];
     float wide[kParts][kMaxHeadDim];          // rows that need converting or padding
@@ -55,30 +55,32 @@ struct Direct {
       f(std::integral_constant<int, CLARY_F16>{}, Stream{from, stride * size});
   }
 
-  // Scores of `count` keys, at most kParts, for all rows.
-  template <int Dtype>
-  static CLARY_INLINE void score_step(State& st, Stream k, int rows, int D, int count, int at) {
-    for (int r = 0; r < rows; r++) {
-      const char* key = k.data;
-      for (int i = 0; i < count; i++, key += k.pitch) {
-        F sum[kVectors] = {};
-        for (int d = 0; d < D; d += kParts)
-          CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++)
-            sum[v] = T::fma(T::template load_as_float<Dtype>(key + (d + v * W) * kSize<Dtype>),
-                            T::template load<F>(st.q[r] + d + v * W), sum[v]);
-        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) T::store(st.part[i] + v * W, sum[v]);
-      }
+  // Scores of `count` keys, at most kParts, for R rows: a row of k is loaded once.
+  template <int Dtype, int R>
+  static CLARY_INLINE void score_step(State& st, Stream k, int D, int count, int at) {
+    const char* key = k.data;
+    for (int i = 0; i < count; i++, key += k.pitch) {
+      F sum[R][kVectors] = {};
+      for (int d = 0; d < D; d += kParts)
+        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+          const F x = T::template load_as_float<Dtype>(key + (d + v * W) * kSize<Dtype>);
+          CLARY_UNROLL(4) for (int r = 0; r < R; r++)
+            sum[r][v] = T::fma(x, T::template load<F>(st.q[r] + d + v * W), sum[r][v]);
+        }
+      CLARY_UNROLL(4) for (int r = 0; r < R; r++)
+        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) T::store(st.part[r][i] + v * W, sum[r][v]);
+    }
+    for (int r = 0; r < R; r++)
       for (int i = 0; i < kParts; i += W) {
         F sum = {};
         for (int v = 0; v < kVectors; v++) {
           I t[W];
-          CLARY_UNROLL(16) for (int j = 0; j < W; j++) t[j] = T::template load<I>(st.part[i + j] + v * W);
+          CLARY_UNROLL(16) for (int j = 0; j < W; j++) t[j] = T::template load<I>(st.part[r][i + j] + v * W);
           T::transpose(t);
           CLARY_UNROLL(16) for (int j = 0; j < W; j++) sum = sum + T::floats(t[j]);
         }
         T::store(st.s[r] + at + i, sum);
       }
-    }
   }
 
   static void fill_bias(const AttendArgs& args, const Rows& rows, State& st, int row, int first, int n) {
@@ -138,28 +140,30 @@ struct Direct {
     return beta;
   }
 
-  // t += P V for N vectors of channels of `count` keys.
-  template <int Dtype, int N>
-  static CLARY_INLINE void add_values(float* to, const float* p, Stream v, int d, int count) {
-    F t[N];
-    CLARY_UNROLL(16) for (int j = 0; j < N; j++) t[j] = T::template load<F>(to + d + j * W);
-    const char* at = v.data + d * kSize<Dtype>;
-    for (int i = 0; i < count; i++, at += v.pitch) {
-      const F weight = T::splat(p[i]);
-      CLARY_UNROLL(16) for (int j = 0; j < N; j++)
-        t[j] = T::fma(weight, T::template load_as_float<Dtype>(at + j * W * kSize<Dtype>), t[j]);
+  // t += P V for R rows, N vectors of channels from d on, `count` keys: a vector of v is loaded once.
+  template <int Dtype, int R, int N>
+  static CLARY_INLINE void add_values(State& st, Stream v, int d, int count, int at) {
+    F t[R][N];
+    CLARY_UNROLL(4) for (int r = 0; r < R; r++)
+      CLARY_UNROLL(16) for (int j = 0; j < N; j++) t[r][j] = T::template load<F>(st.t[r] + d + j * W);
+    const char* from = v.data + d * kSize<Dtype>;
+    for (int i = 0; i < count; i++, from += v.pitch) {
+      F weight[R];
+      CLARY_UNROLL(4) for (int r = 0; r < R; r++) weight[r] = T::splat(st.s[r][at + i]);
+      CLARY_UNROLL(16) for (int j = 0; j < N; j++) {
+        const F x = T::template load_as_float<Dtype>(from + j * W * kSize<Dtype>);
+        CLARY_UNROLL(4) for (int r = 0; r < R; r++) t[r][j] = T::fma(weight[r], x, t[r][j]);
+      }
     }
-    CLARY_UNROLL(16) for (int j = 0; j < N; j++) T::store(to + d + j * W, t[j]);
+    CLARY_UNROLL(4) for (int r = 0; r < R; r++)
+      CLARY_UNROLL(16) for (int j = 0; j < N; j++) T::store(st.t[r] + d + j * W, t[r][j]);
   }
-  template <int Dtype>
-  static CLARY_INLINE void value_step(State& st, Stream v, int rows, int Dv, int count, int at) {
-    for (int r = 0; r < rows; r++) {
-      const float* p = st.s[r] + at;
-      int d = 0;
-      for (; d + 8 * W <= Dv; d += 8 * W) add_values<Dtype, 8>(st.t[r], p, v, d, count);
-      for (; d + 4 * W <= Dv; d += 4 * W) add_values<Dtype, 4>(st.t[r], p, v, d, count);
-      for (; d < Dv; d += W) add_values<Dtype, 1>(st.t[r], p, v, d, count);
-    }
+  template <int Dtype, int R>
+  static CLARY_INLINE void value_step(State& st, Stream v, int Dv, int count, int at) {
+    constexpr int kMost = R == 1 ? 8 : R == 2 && W == 16 ? 8 : 4;
+    int d = 0;
+    for (; d + kMost * W <= Dv; d += kMost * W) add_values<Dtype, R, kMost>(st, v, d, count, at);
+    for (; d < Dv; d += W) add_values<Dtype, R, 1>(st, v, d, count, at);
   }
 
   static void attend(const AttendArgs& args, Rows& all, char* scratch) {
@@ -178,16 +182,29 @@ struct Direct {
       }
       AttendArgs own = args;
       if (own.partial) own.partial += static_cast<int64_t>(first) * (args.kv.Dv + kPartialExtra);
-      attend_few(own, part, st);
+      switch (rows) {
+        case 1:
+          attend_few<1>(own, part, st);
+          break;
+        case 2:
+          attend_few<2>(own, part, st);
+          break;
+        case 3:
+          attend_few<3>(own, part, st);
+          break;
+        default:
+          attend_few<4>(own, part, st);
+      }
       for (int r = 0; !own.partial && r < rows; r++) all.strange[first + r] = part.strange[r];
     }
   }
 
+  template <int R>
   static void attend_few(const AttendArgs& args, Rows& rows, State& st) {
     const KvHead& kv = args.kv;
-    const int count = rows.count, D = round_up(kv.D, kParts), Dv = round_up(kv.Dv, kParts);
+    const int D = round_up(kv.D, kParts), Dv = round_up(kv.Dv, kParts);
     const float c = args.scale * kLog2e;
-    for (int r = 0; r < count; r++) {
+    for (int r = 0; r < R; r++) {
       Ops::load(rows.q[r], kv.dtype, kv.D, st.q[r], round_up(kv.D, kParts));
       __builtin_memset(st.o[r], 0, sizeof st.o[r]);
       st.frame[r] = -__builtin_inff();
@@ -198,10 +215,10 @@ struct Direct {
       for (int k = 0; k < n; k += kParts) {
         const int keys = n - k < kParts ? n - k : kParts;
         stream(kv.k, kv.k_stride, kv.dtype, kv.D, first + k, keys, st,
-               [&](auto dtype, Stream rows_of_k) { score_step<decltype(dtype)::value>(st, rows_of_k, count, D, keys, k); });
+               [&](auto dtype, Stream rows_of_k) { score_step<decltype(dtype)::value, R>(st, rows_of_k, D, keys, k); });
       }
-      float beta[kDirectRows];
-      for (int r = 0; r < count; r++) {
+      float beta[R];
+      for (int r = 0; r < R; r++) {
         for (int k = n; k < kTileKeys; k++) st.s[r][k] = 0;
         fill_bias(args, rows, st, r, first, n);
         beta[r] = softmax(st, r, c, kv.Dv);
@@ -210,15 +227,15 @@ struct Direct {
       for (int k = 0; k < n; k += kParts) {
         const int keys = n - k < kParts ? n - k : kParts;
         stream(kv.v, kv.v_stride, kv.dtype, kv.Dv, first + k, keys, st,
-               [&](auto dtype, Stream rows_of_v) { value_step<decltype(dtype)::value>(st, rows_of_v, count, Dv, keys, k); });
+               [&](auto dtype, Stream rows_of_v) { value_step<decltype(dtype)::value, R>(st, rows_of_v, Dv, keys, k); });
       }
-      for (int r = 0; r < count; r++)
+      for (int r = 0; r < R; r++)
         for (int d = 0; d < Dv; d += W)
           T::store(st.o[r] + d,
                    T::fma(T::template load<F>(st.t[r] + d), T::splat(beta[r]), T::template load<F>(st.o[r] + d)));
     }
     const int size = args.out_dtype == CLARY_F32 ? 4 : 2;
-    for (int r = 0; r < count; r++) {
+    for (int r = 0; r < R; r++) {
       if (args.partial) {
         float* to = args.partial + static_cast<int64_t>(r) * (kv.Dv + kPartialExtra);
         __builtin_memcpy(to, st.o[r], static_cast<size_t>(kv.Dv) * 4);
