@@ -53,8 +53,11 @@ struct Attend {
   static int q_steps(Arithmetic a, int D) {
     return ((is_float(a) ? D : code_dim(D)) + per_cell(a) - 1) / per_cell(a);
   }
+  static int64_t q_bytes(Arithmetic a, int D) {
+    return static_cast<int64_t>(round_up(q_steps(a, D), T::kStepGroup)) * kCellRow;
+  }
   static int64_t scratch_bytes(Arithmetic a, int D, int Dv) {
-    return static_cast<int64_t>(sizeof(Block)) + static_cast<int64_t>(q_steps(a, D)) * kCellRow + 2 * kTileKeys * kCellRow +
+    return static_cast<int64_t>(sizeof(Block)) + q_bytes(a, D) + 2 * kTileKeys * kCellRow +
            static_cast<int64_t>(code_dim(Dv)) * kCellRow + stage_bytes(a, D, Dv) + 6 * 64;
   }
   static Block* carve(char* scratch, Arithmetic a, int D, int Dv) {
@@ -66,7 +69,7 @@ struct Attend {
       return p;
     };
     Block* b = reinterpret_cast<Block*>(take(sizeof(Block)));
-    b->q = take(static_cast<int64_t>(q_steps(a, D)) * kCellRow);
+    b->q = take(q_bytes(a, D));
     b->s = take(kTileKeys * kCellRow);
     b->o = reinterpret_cast<float*>(take(static_cast<int64_t>(code_dim(Dv)) * kCellRow));
     b->bias = reinterpret_cast<float*>(take(kTileKeys * kCellRow));
@@ -81,18 +84,40 @@ struct Attend {
     int64_t row, step;  // bytes
   };
 
+  // A Dot may bring a product() of its own, by lane operands or by instructions that take several cells; kRows rows of k or v
+  // at a time; kOverwrites<R>: it sets acc where the plain one adds to it.
+  template <class Dot>
+  static constexpr int rows_per_step(int vectors) {
+    if constexpr (requires { Dot::kRows; })
+      return Dot::kRows;
+    else
+      return T::rows_per_step(vectors);
+  }
+  template <class Dot, int R, int NQ>
+  static CLARY_INLINE void start(I (&acc)[R][NQ], const int32_t* init) {
+    if constexpr (requires { requires Dot::template kOverwrites<R>; }) return;
+    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+      const I first = init ? T::template load<I>(init + j * W) : I{};
+      CLARY_UNROLL(8) for (int r = 0; r < R; r++) acc[r][j] = first;
+    }
+  }
+
   // acc[r][j] += sum over steps of a[step][j] * cell(b + r * b_row + step * b_step)
   template <class Dot, int R, int NQ>
   static CLARY_INLINE void product(I (&acc)[R][NQ], const char* a, const char* b, int64_t b_row, int64_t b_step, int steps) {
-    for (int s = 0; s < steps; s++) {
-      I row[NQ];
-      CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) row[j] = T::template load<I>(a + j * W * 4);
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) {
-        const I cell = T::broadcast(b + r * b_row);
-        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) Dot::dot(acc[r][j], row[j], cell);
+    if constexpr (requires { Dot::template product<R, NQ>(acc, a, b, b_row, b_step, steps); }) {
+      Dot::template product<R, NQ>(acc, a, b, b_row, b_step, steps);
+    } else {
+      for (int s = 0; s < steps; s++) {
+        I row[NQ];
+        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) row[j] = T::template load<I>(a + j * W * 4);
+        CLARY_UNROLL(8) for (int r = 0; r < R; r++) {
+          const I cell = T::broadcast(b + r * b_row);
+          CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) Dot::dot(acc[r][j], row[j], cell);
+        }
+        a += kCellRow;
+        b += b_step;
       }
-      a += kCellRow;
-      b += b_step;
     }
   }
 
@@ -187,6 +212,7 @@ struct Attend {
         const int count = cells - c < W ? cells - c : W;
         for (int i = 0; i < count; i++) T::store(b.q + static_cast<int64_t>(c + i) * kCellRow + r0 * 4, t[i]);
       }
+      if constexpr (a == Arithmetic::kInt8) T::finish_cells(b.q + r0 * 4, cells);
     }
   }
 
@@ -309,10 +335,7 @@ struct Attend {
   static CLARY_INLINE void score_rows(Block& b, const Operand& k, int steps, int shift, int key, int j0, const float* factor,
                                       H (&max16)[NQ], F (&max)[NQ]) {
     I acc[R][NQ];
-    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-      const I init = T::kKeyBias && a == Arithmetic::kInt8 ? T::template load<I>(b.q_init + (j0 + j) * W) : I{};
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) acc[r][j] = init;
-    }
+    start<QkDot<a>>(acc, T::kKeyBias && a == Arithmetic::kInt8 ? b.q_init + j0 * W : nullptr);
     if constexpr (a == Arithmetic::kF32)
       chained_product<R, NQ>(acc, b.q + j0 * W * 4, k, steps);
     else
@@ -526,7 +549,7 @@ struct Attend {
   template <Arithmetic a, int NQ, bool kFixed, bool kMasked>
   static CLARY_NOINLINE void scores(const AttendArgs& args, Block& b, Operand k, int first, int n, int padded_n, int j0,
                                     const float* factor, Maxima& top) {
-    constexpr int R = T::rows_per_step(NQ);
+    constexpr int R = rows_per_step<QkDot<a>>(NQ);
     const KvHead& kv = args.kv;
     const int steps = q_steps(a, kv.D), shift = score_shift(code_dim(kv.D));
     F max[NQ];
@@ -535,7 +558,8 @@ struct Attend {
       max[j] = T::splat(-__builtin_inff());
       max16[j] = T::splat16(0x8000);
     }
-    for (int key = 0; key < padded_n; key += R) {
+    int key = 0;
+    for (; key < padded_n - (R > 8 ? R - 8 : 0); key += R) {  // padded_n is a multiple of 8
       if constexpr (is_float(a)) {
         if (key % kStageKeys == 0) {
           const int left = n - key, part = padded_n - key < kStageKeys ? padded_n - key : kStageKeys;
@@ -546,6 +570,8 @@ struct Attend {
       score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
       k.data += R * k.row;
     }
+    if constexpr (R > 8)
+      if (key < padded_n) score_rows<a, 8, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
     CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
       if constexpr (kFixed)
         T::store(top.cells[j], max16[j]);
@@ -575,6 +601,7 @@ struct Attend {
                                T::template load<F>(factor + j * W) * unit, kv.Dv);
       else
         softmax_float<a>(b, j0 + j, padded_n, T::template load<F>(top.cells[j]), kv.Dv);
+      if constexpr (a == Arithmetic::kInt8) T::finish_cells(b.s + (j0 + j) * W * 4, padded_n / 4);
     }
   }
 
@@ -582,10 +609,7 @@ struct Attend {
   template <Arithmetic a, int R, int NQ>
   static CLARY_INLINE void add_values(Block& b, const Operand& v, const float* v_scale, int steps, int d, int j0) {
     I acc[R][NQ];
-    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-      const I init = T::kValueBias && a == Arithmetic::kInt8 ? T::template load<I>(b.p_init + (j0 + j) * W) : I{};
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) acc[r][j] = init;
-    }
+    start<PvDot<a>>(acc, T::kValueBias && a == Arithmetic::kInt8 ? b.p_init + j0 * W : nullptr);
     product<PvDot<a>, R, NQ>(acc, b.s + j0 * W * 4, v.data, v.row, v.step, steps);
     CLARY_UNROLL(8) for (int r = 0; r < R; r++)
       CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
@@ -604,7 +628,7 @@ struct Attend {
 
   template <Arithmetic a, int NQ>
   static CLARY_NOINLINE void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n, int j0) {
-    constexpr int R = T::rows_per_step(NQ);
+    constexpr int R = rows_per_step<PvDot<a>>(NQ);
     const KvHead& kv = args.kv;
     const int width = code_dim(kv.Dv), steps = padded_n / per_cell(a);
     const float* v_scale = is_float(a) ? nullptr : kv.v_scale + static_cast<int64_t>(first / kTileKeys) * width;
@@ -619,6 +643,10 @@ struct Attend {
         add_values<a, R, NQ>(b, v, v_scale, steps, d, j0);
         d += R;
         v.data += R * v.row;
+      } else if (R > 8 && d + 8 <= width) {
+        add_values<a, 8, NQ>(b, v, v_scale, steps, d, j0);
+        d += 8;
+        v.data += 8 * v.row;
       } else {
         add_values<a, 4, NQ>(b, v, v_scale, steps, d, j0);
         d += 4;
@@ -649,6 +677,7 @@ struct Attend {
   static void run(const AttendArgs& args, Rows& rows, char* scratch) {
     const KvHead& kv = args.kv;
     Block& b = *carve(scratch, a, kv.D, kv.Dv);
+    [[maybe_unused]] const std::conditional_t<a == Arithmetic::kInt8, typename T::Session, char> session{};
     int vectors = (rows.count + W - 1) / W;
     if (vectors > 2 && vectors % T::kMaxVectors) vectors = round_up(vectors, T::kMaxVectors);
     const int width = code_dim(kv.Dv), k_width = code_dim(kv.D);
@@ -682,6 +711,10 @@ struct Attend {
       if constexpr (!is_float(a)) {
         const char* codes = kv.v_codes + static_cast<int64_t>(first) * width * kCodeBytes;
         v = {codes, 4, static_cast<int64_t>(width) * 4};
+        if constexpr (a == Arithmetic::kInt8 && T::kValueKeys > 4) {
+          v.row = T::kValueKeys < padded_n ? T::kValueKeys : padded_n;
+          if (T::kValueKeys == kTileKeys) v.step = 4;
+        }
         if constexpr (kWiden) {
           widen(codes, b.stage, padded_n * width);
           v.data = b.stage;

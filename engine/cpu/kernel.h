@@ -16,9 +16,10 @@ struct KvHead {
   int32_t n;      // keys
   int32_t D, Dv;
   int32_t dtype;  // clary_dtype of k and v
-  // kInt8, kInt16. Tile t starts at key t * kTileKeys; rows of a tile are padded with zero codes to a multiple of 8.
+  // kInt8, kInt16. Tile t starts at key t * kTileKeys; rows of a tile are padded with zero codes to a multiple of 8. Products
+  // that take many bytes at a time may read up to 64 behind either array of codes; other arrays of the workspace lie there.
   char* k_codes;   // [round_up(n, 8)][code_dim(D)] codes
-  char* v_codes;   // per tile [keys / g][code_dim(Dv)][g], g = keys per 32-bit cell of the target
+  char* v_codes;   // per tile [keys / g][code_dim(Dv)][g], g = keys of a channel that the target wants together
   float* k_scale;  // [tiles]
   float* v_scale;  // [tiles][code_dim(Dv)]
   float* sums;     // [chunks][D] in units of kMeanUnit

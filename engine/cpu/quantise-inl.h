@@ -101,6 +101,7 @@ struct Quantise {
         }
       }
     }
+    if constexpr (sizeof(Code) == 1) T::finish_values(to, rows / 4, width, reinterpret_cast<char*>(x));
   }
 
   static int64_t scratch_bytes(int D, int Dv) {

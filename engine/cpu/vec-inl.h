@@ -45,6 +45,13 @@ struct Vec : Lanes<W_> {
   using typename Lanes<W_>::H;
   using typename Lanes<W_>::HalfU;
 
+  // What an 8-bit product that takes more than one cell at a time changes (isa/neon-inl.h with SMMLA, isa/amx-inl.h):
+  static constexpr int kStepGroup = 1;  // steps of q and P that it takes
+  static constexpr int kValueKeys = 4;  // v codes are [keys / kValueKeys][channels][kValueKeys]; kTileKeys: [channels][keys]
+  static CLARY_INLINE void finish_cells(char*, int) {}  // steps of one vector of rows, kBlockRows cells apart, just written
+  static CLARY_INLINE void finish_values(char*, int, int, char*) {}  // [steps][width] v cells of a tile; room for four times that
+  struct Session {};  // lives while a thread has a block of kInt8 in hand
+
   template <class T>
   static CLARY_INLINE T load(const void* p) {
     T v;
