@@ -245,7 +245,7 @@ def main() -> int:
         }
         print(json.dumps({**shape, "picture": str(args.out), "results": figures}, indent=1))
         return 0
-    lines = [["", "time", f"over {base}", f"error, {len(rows)} rows of f64", "largest, of 255", "PSNR"]]
+    lines = [["", "time", f"over {base}", f"error to f64 ({len(rows)} rows)", "largest, of 255 levels", "PSNR"]]
     lines.append(["noisy", "", "", "", "", f"{psnr(noisy, clean):.2f} dB"])
     for name, at in figures.items():
         label = f"{name}, f32, {threads} threads" if name.startswith("torch") else f"clary, {name}"
