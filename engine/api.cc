@@ -29,7 +29,8 @@ Status attention(const clary_attention_args* args) {
   trace_plan(p, plan);
   if (p.workspace_size < plan.workspace || (plan.workspace && !p.workspace))
     return Status::error(CLARY_WORKSPACE_TOO_SMALL, "Ask clary_workspace_size for the size of this call.",
-                         "the workspace has %llu bytes; this call needs %llu", static_cast<unsigned long long>(p.workspace_size),
+                         "the workspace has %llu bytes; this call needs %llu",
+                         static_cast<unsigned long long>(p.workspace_size),
                          static_cast<unsigned long long>(plan.workspace));
   // From here on: no allocation, no decision, only work.
   if (!p.empty())
@@ -46,7 +47,8 @@ clary_status guarded(const Fn& fn) {
   } catch (const std::bad_alloc&) {
     return report(Status::error(CLARY_OUT_OF_MEMORY, "Free memory and call again.", "memory is out"));
   } catch (...) {
-    return report(Status::error(CLARY_INTERNAL, "Please report it with the call that caused it.", "unexpected exception"));
+    return report(
+        Status::error(CLARY_INTERNAL, "Please report it with the call that caused it.", "unexpected exception"));
   }
 }
 
@@ -80,7 +82,8 @@ clary_status clary_workspace_size(const clary_attention_args* args, uint64_t* by
   });
 }
 
-clary_status clary_explain(const clary_attention_args* args, int32_t format, char* buffer, size_t capacity, size_t* needed) {
+clary_status clary_explain(const clary_attention_args* args, int32_t format, char* buffer, size_t capacity,
+                           size_t* needed) {
   return guarded([&]() -> Status {
     Problem p;
     if (Status s = Problem::from(args, &p); !s) return s;
@@ -101,8 +104,17 @@ clary_status clary_info(char* buffer, size_t capacity, size_t* needed) {
 const char* clary_version(void) { return CLARY_VERSION; }
 
 const char* clary_status_name(clary_status status) {
-  static const char* const kNames[] = {"ok",           "invalid argument",    "invalid shape", "invalid stride", "invalid dtype", "not supported",
-                                       "workspace too small", "no device", "out of memory",  "device error",  "internal error"};
+  static const char* const kNames[] = {"ok",
+                                       "invalid argument",
+                                       "invalid shape",
+                                       "invalid stride",
+                                       "invalid dtype",
+                                       "not supported",
+                                       "workspace too small",
+                                       "no device",
+                                       "out of memory",
+                                       "device error",
+                                       "internal error"};
   return status >= 0 && status <= CLARY_INTERNAL ? kNames[status] : "unknown status";
 }
 const char* clary_last_variant(void) { return last_variant(); }

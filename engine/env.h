@@ -4,9 +4,9 @@
 namespace clary {
 
 struct Env {
-  char force[64];    // CLARY_FORCE: "", "cpu", "cpu:avx2", ...
-  int threads;       // CLARY_THREADS: 0 = unset
-  bool trace_plan;   // CLARY_TRACE contains "plan"
+  char force[64];   // CLARY_FORCE: "", "cpu", "cpu:avx2", ...
+  int threads;      // CLARY_THREADS: 0 = unset
+  bool trace_plan;  // CLARY_TRACE contains "plan"
 };
 const Env& env();
 

@@ -44,8 +44,9 @@ Plan choose(const Problem& problem, const Device& device, const char* force, int
   }
   if (problem.device_type == CLARY_CUDA || cuda) {
     Plan plan;
-    plan.why = Status::error(CLARY_NOT_SUPPORTED, "Move the tensors to the CPU, or use torch's scaled_dot_product_attention.",
-                             "this build has no CUDA backend");
+    plan.why =
+        Status::error(CLARY_NOT_SUPPORTED, "Move the tensors to the CPU, or use torch's scaled_dot_product_attention.",
+                      "this build has no CUDA backend");
     return plan;
   }
   return cpu::choose(problem, device, force[0] ? force + 3 : force, threads);
@@ -59,16 +60,19 @@ int describe(const Problem& p, const Plan& plan, int32_t format, char* buffer, s
   if (format == CLARY_JSON) {
     char message[512], hint[512];
     if (!plan)
-      return std::snprintf(buffer, capacity,
-                           "{\"variant\": null, \"problem\": \"%s\", \"accuracy\": \"%s\", \"error\": \"%s\", \"hint\": \"%s\"}", shape,
-                           accuracy_name(p.accuracy), escaped(plan.why.message(), message), escaped(plan.why.hint(), hint));
-    return std::snprintf(buffer, capacity,
-                         "{\"variant\": \"%s\", \"problem\": \"%s\", \"accuracy\": \"%s\", \"arithmetic\": \"%s\", \"workers\": %d, "
-                         "\"workspace\": %llu, \"reason\": \"%s\"}",
-                         plan.variant, shape, accuracy_name(p.accuracy), arithmetic_name(plan.arithmetic), plan.workers,
-                         static_cast<unsigned long long>(plan.workspace), plan.reason);
+      return std::snprintf(
+          buffer, capacity,
+          "{\"variant\": null, \"problem\": \"%s\", \"accuracy\": \"%s\", \"error\": \"%s\", \"hint\": \"%s\"}", shape,
+          accuracy_name(p.accuracy), escaped(plan.why.message(), message), escaped(plan.why.hint(), hint));
+    return std::snprintf(
+        buffer, capacity,
+        "{\"variant\": \"%s\", \"problem\": \"%s\", \"accuracy\": \"%s\", \"arithmetic\": \"%s\", \"workers\": %d, "
+        "\"workspace\": %llu, \"reason\": \"%s\"}",
+        plan.variant, shape, accuracy_name(p.accuracy), arithmetic_name(plan.arithmetic), plan.workers,
+        static_cast<unsigned long long>(plan.workspace), plan.reason);
   }
-  if (!plan) return std::snprintf(buffer, capacity, "no variant for %s: %s. %s", shape, plan.why.message(), plan.why.hint());
+  if (!plan)
+    return std::snprintf(buffer, capacity, "no variant for %s: %s. %s", shape, plan.why.message(), plan.why.hint());
   return std::snprintf(buffer, capacity, "%s for %s, %s: %s; %d workers, %llu bytes of workspace", plan.variant, shape,
                        accuracy_name(p.accuracy), plan.reason, plan.workers,
                        static_cast<unsigned long long>(plan.workspace));

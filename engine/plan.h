@@ -35,8 +35,8 @@ struct SequencePlan {
 };
 
 struct Plan {
-  const Backend* backend = nullptr;  // null: no plan, see why
-  const void* target = nullptr;      // backend's choice (cpu: const Target*)
+  const Backend* backend = nullptr;          // null: no plan, see why
+  const void* target = nullptr;              // backend's choice (cpu: const Target*)
   Arithmetic arithmetic = Arithmetic::kF32;  // of a sequence of Lq queries and Lk keys
   bool forced_arithmetic = false;            // all sequences use it
   int workers = 1;

@@ -26,33 +26,33 @@ struct Attend {
 
   // Scratch of a block; see carve().
   struct Block {
-    char* q;          // [steps][kBlockRows] cells
-    char* s;          // [kTileKeys][kBlockRows] cells: scores, then P in place
-    float* o;         // [code_dim(Dv)][kBlockRows]
-    float* bias;      // [kTileKeys][kBlockRows] log2 units, -inf = masked
-    char* stage;      // q rows on their way in; k and v that need converting
+    char* q;      // [steps][kBlockRows] cells
+    char* s;      // [kTileKeys][kBlockRows] cells: scores, then P in place
+    float* o;     // [code_dim(Dv)][kBlockRows]
+    float* bias;  // [kTileKeys][kBlockRows] log2 units, -inf = masked
+    char* stage;  // q rows on their way in; k and v that need converting
     float frame[kBlockRows], l[kBlockRows], beta[kBlockRows];
-    float q_factor[kBlockRows];    // q_scale * |scale| * log2(e)
-    float q_mean[kBlockRows];      // scale * q . mean(k), for lse
-    int32_t q_init[kBlockRows];    // -kKeyBias * sum of q codes: cancels the offset of k
-    int32_t p_init[kBlockRows];    // -kValueBias * sum of P: cancels the offset of v
+    float q_factor[kBlockRows];  // q_scale * |scale| * log2(e)
+    float q_mean[kBlockRows];    // scale * q . mean(k), for lse
+    int32_t q_init[kBlockRows];  // -kKeyBias * sum of q codes: cancels the offset of k
+    int32_t p_init[kBlockRows];  // -kValueBias * sum of P: cancels the offset of v
   };
 
   // What the arithmetics are made of: floats or codes, and values of a cell.
   static constexpr bool is_float(Arithmetic a) { return a == Arithmetic::kF32 || a == Arithmetic::kBf16; }
-  static constexpr int per_cell(Arithmetic a) { return a == Arithmetic::kF32 ? 1 : a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2; }
+  static constexpr int per_cell(Arithmetic a) {
+    return a == Arithmetic::kF32 ? 1 : a == Arithmetic::kInt8 && T::kDot8 ? 4 : 2;
+  }
 
   static int64_t stage_bytes(Arithmetic a, int D, int Dv) {
     const int64_t rows = static_cast<int64_t>(W) * (round_up(D, 16) + 32) * 4;  // one group of q rows, floats and codes
     const int widest = code_dim(D > Dv ? D : Dv);
     const int64_t tile = a == Arithmetic::kInt8 ? (T::kDot8 ? 0 : static_cast<int64_t>(kTileKeys) * widest * 2)
-                         : is_float(a) ? static_cast<int64_t>(kTileKeys) * kStageChannels * 4
-                                       : 0;
+                         : is_float(a)          ? static_cast<int64_t>(kTileKeys) * kStageChannels * 4
+                                                : 0;
     return rows > tile ? rows : tile;
   }
-  static int q_steps(Arithmetic a, int D) {
-    return ((is_float(a) ? D : code_dim(D)) + per_cell(a) - 1) / per_cell(a);
-  }
+  static int q_steps(Arithmetic a, int D) { return ((is_float(a) ? D : code_dim(D)) + per_cell(a) - 1) / per_cell(a); }
   static int64_t q_bytes(Arithmetic a, int D) {
     return static_cast<int64_t>(round_up(q_steps(a, D), T::kStepGroup)) * kCellRow;
   }
@@ -104,7 +104,8 @@ struct Attend {
 
   // acc[r][j] += sum over steps of a[step][j] * cell(b + r * b_row + step * b_step)
   template <class Dot, int R, int NQ>
-  static CLARY_INLINE void product(I (&acc)[R][NQ], const char* a, const char* b, int64_t b_row, int64_t b_step, int steps) {
+  static CLARY_INLINE void product(I (&acc)[R][NQ], const char* a, const char* b, int64_t b_row, int64_t b_step,
+                                   int steps) {
     if constexpr (requires { Dot::template product<R, NQ>(acc, a, b, b_row, b_step, steps); }) {
       Dot::template product<R, NQ>(acc, a, b, b_row, b_step, steps);
     } else {
@@ -130,15 +131,14 @@ struct Attend {
       const int now = steps - done < kF32Chain ? steps - done : kF32Chain;
       product<typename T::F32, R, NQ>(acc, a, cells, k.row, k.step, now);
       if (done > 0)
-        CLARY_UNROLL(8) for (int r = 0; r < R; r++)
-          CLARY_UNROLL(4) for (int j = 0; j < NQ; j++)
-            acc[r][j] = T::bits(T::floats(acc[r][j]) + T::template load<F>(sums[r][j]));
+        CLARY_UNROLL(8)
+        for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) acc[r][j] =
+            T::bits(T::floats(acc[r][j]) + T::template load<F>(sums[r][j]));
       if ((done += now) == steps) return;
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++)
-        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-          T::store(sums[r][j], acc[r][j]);
-          acc[r][j] = I{};
-        }
+      CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+        T::store(sums[r][j], acc[r][j]);
+        acc[r][j] = I{};
+      }
     }
   }
 
@@ -180,7 +180,8 @@ struct Attend {
           b.q_factor[i] = log2_scale;
           if constexpr (a == Arithmetic::kBf16)
             for (int d = 0; d < padded; d += W)
-              T::store(reinterpret_cast<char*>(row) + d * 2, T::narrow_half(T::bf16_bits(T::template load<F>(row + d))));
+              T::store(reinterpret_cast<char*>(row) + d * 2,
+                       T::narrow_half(T::bf16_bits(T::template load<F>(row + d))));
         } else {
           if (want_lse) {
             float dot = 0;
@@ -207,7 +208,8 @@ struct Attend {
       }
       for (int c = 0; c < cells; c += W) {  // [W rows][W cells] to [W cells][W rows]
         I t[W];
-        CLARY_UNROLL(16) for (int r = 0; r < W; r++) t[r] = T::template load<I>(reinterpret_cast<char*>(x + r * padded) + c * 4);
+        CLARY_UNROLL(16)
+        for (int r = 0; r < W; r++) t[r] = T::template load<I>(reinterpret_cast<char*>(x + r * padded) + c * 4);
         T::transpose(t);
         const int count = cells - c < W ? cells - c : W;
         for (int i = 0; i < count; i++) T::store(b.q + static_cast<int64_t>(c + i) * kCellRow + r0 * 4, t[i]);
@@ -234,8 +236,8 @@ struct Attend {
 
   // Fills bias for keys [first, first + n) of the tile. Returns false if every row sees every key and nothing is added.
   // `all_hidden` becomes true if no row sees any.
-  static bool build_bias(const AttendArgs& args, const Rows& rows, Block& b, int vectors, int first, int n, int padded_n,
-                         bool& all_hidden) {
+  static bool build_bias(const AttendArgs& args, const Rows& rows, Block& b, int vectors, int first, int n,
+                         int padded_n, bool& all_hidden) {
     bool open = n == padded_n;
     all_hidden = true;
     for (int i = 0; i < rows.count; i++) {
@@ -260,7 +262,8 @@ struct Attend {
           any |= seen != 0;
           all &= !zero;
         } else {
-          for (int k = 0; k < n; k++) (m[k * args.mask_stride] ? any : all) = static_cast<bool>(m[k * args.mask_stride]);
+          for (int k = 0; k < n; k++)
+            (m[k * args.mask_stride] ? any : all) = static_cast<bool>(m[k * args.mask_stride]);
         }
       }
       if (all) return false;
@@ -309,7 +312,8 @@ struct Attend {
   // Codes of n values sign-extended, for targets without an 8-bit dot.
   static void widen(const char* from, char* to, int n) {
     int i = 0;
-    for (; i + 2 * W <= n; i += 2 * W) T::store(to + 2 * i, T::widen_bytes(T::template load<typename T::Bytes>(from + i)));
+    for (; i + 2 * W <= n; i += 2 * W)
+      T::store(to + 2 * i, T::widen_bytes(T::template load<typename T::Bytes>(from + i)));
     for (; i < n; i++) reinterpret_cast<int16_t*>(to)[i] = reinterpret_cast<const int8_t*>(from)[i];
   }
 
@@ -332,8 +336,8 @@ struct Attend {
   // S for R keys from `key` on and NQ vectors of rows from vector `j0` on, in the form the way to P wants:
   // fixed: int16 pairs of keys, masked = -32768, and the running maximum; else: x = S * c + bias in f32.
   template <Arithmetic a, int R, int NQ, bool kFixed, bool kMasked>
-  static CLARY_INLINE void score_rows(Block& b, const Operand& k, int steps, int shift, int key, int j0, const float* factor,
-                                      H (&max16)[NQ], F (&max)[NQ]) {
+  static CLARY_INLINE void score_rows(Block& b, const Operand& k, int steps, int shift, int key, int j0,
+                                      const float* factor, H (&max16)[NQ], F (&max)[NQ]) {
     I acc[R][NQ];
     start<QkDot<a>>(acc, T::kKeyBias && a == Arithmetic::kInt8 ? b.q_init + j0 * W : nullptr);
     if constexpr (a == Arithmetic::kF32)
@@ -341,31 +345,29 @@ struct Attend {
     else
       product<QkDot<a>, R, NQ>(acc, b.q + j0 * W * 4, k.data, k.row, k.step, steps);
     if constexpr (kFixed) {
-      CLARY_UNROLL(8) for (int r = 0; r < R; r += 2)
-        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-          I s0 = acc[r][j] >> shift, s1 = acc[r + 1][j] >> shift;
-          if constexpr (kMasked) {
-            const float* bias = b.bias + (key + r) * kBlockRows + (j0 + j) * W;
-            s0 = T::template load<F>(bias) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s0;
-            s1 = T::template load<F>(bias + kBlockRows) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s1;
-          }
-          const H s = T::pack16(s0, s1);
-          max16[j] = T::max16(max16[j], s);
-          T::store(b.s + (key + r) / 2 * kCellRow + (j0 + j) * W * 4, s);
+      CLARY_UNROLL(8) for (int r = 0; r < R; r += 2) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+        I s0 = acc[r][j] >> shift, s1 = acc[r + 1][j] >> shift;
+        if constexpr (kMasked) {
+          const float* bias = b.bias + (key + r) * kBlockRows + (j0 + j) * W;
+          s0 = T::template load<F>(bias) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s0;
+          s1 = T::template load<F>(bias + kBlockRows) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s1;
         }
+        const H s = T::pack16(s0, s1);
+        max16[j] = T::max16(max16[j], s);
+        T::store(b.s + (key + r) / 2 * kCellRow + (j0 + j) * W * 4, s);
+      }
     } else {
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++)
-        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-          const F s = is_float(a) ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
-          const F c = T::template load<F>(factor + j * W);
-          F x;
-          if constexpr (kMasked)
-            x = T::fma(s, c, T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
-          else
-            x = s * c;
-          max[j] = T::max(max[j], x);
-          T::store(b.s + (key + r) * kCellRow + (j0 + j) * W * 4, x);
-        }
+      CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+        const F s = is_float(a) ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
+        const F c = T::template load<F>(factor + j * W);
+        F x;
+        if constexpr (kMasked)
+          x = T::fma(s, c, T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
+        else
+          x = s * c;
+        max[j] = T::max(max[j], x);
+        T::store(b.s + (key + r) * kCellRow + (j0 + j) * W * 4, x);
+      }
     }
   }
 
@@ -408,7 +410,8 @@ struct Attend {
     e = e < 0 ? I{} : e > 15 ? T::splat(15) : e;
     const F scaled = T::min(full * T::floats((127 - e) << 23), T::splat(65535.0f));
     const I limit = T::rint(T::floats((127 + 16 - e) << 23)) - 1, two_e = T::rint(T::floats((127 + e) << 23));
-    const H mh = T::pack16u(T::rint(scaled), T::rint(scaled)), lh = T::pack16u(limit, limit), eh = T::pack16u(two_e, two_e);
+    const H mh = T::pack16u(T::rint(scaled), T::rint(scaled)), lh = T::pack16u(limit, limit),
+            eh = T::pack16u(two_e, two_e);
     const H maximum = T::pack16(top, top);
     const H A = T::splat16(kExpA), B = T::splat16(kExpB), C = T::splat16(kExpC);
     I sum = {};
@@ -422,7 +425,8 @@ struct Attend {
       return p;
     };
     for (int k = 0; k < keys; k += 4) {
-      const H p01 = p_of(T::template load<H>(s + k / 2 * kCellRow)), p23 = p_of(T::template load<H>(s + (k / 2 + 1) * kCellRow));
+      const H p01 = p_of(T::template load<H>(s + k / 2 * kCellRow)),
+              p23 = p_of(T::template load<H>(s + (k / 2 + 1) * kCellRow));
       if constexpr (T::kDot8) {
         const I cell = T::pack_bytes(p01, p23);
         T::PV8::dot(sum, cell, T::splat(0x01010101));
@@ -507,7 +511,8 @@ struct Attend {
   }
   // Channels [d, d + count) of keys [first, first + n) as cells.
   template <Arithmetic a>
-  static CLARY_INLINE Operand float_values(const KvHead& kv, Block& b, int first, int n, int padded_n, int d, int count) {
+  static CLARY_INLINE Operand float_values(const KvHead& kv, Block& b, int first, int n, int padded_n, int d,
+                                           int count) {
     const int size = kv.dtype == CLARY_F32 ? 4 : 2;
     const char* v = kv.v + (first * kv.v_stride + d) * size;
     constexpr int kPitch = kStageChannels * 4;
@@ -527,7 +532,8 @@ struct Attend {
         Ops::load(row(i < n ? i : 0), kv.dtype, i < n ? count : 0, even, width);
         Ops::load(row(i + 1 < n ? i + 1 : 0), kv.dtype, i + 1 < n ? count : 0, odd, width);
         for (int j = 0; j < width; j += W)
-          T::store(b.stage + i / 2 * kPitch + j * 4, (T::template load<I>(even + j) >> 16 & 0xffff) | T::template load<I>(odd + j));
+          T::store(b.stage + i / 2 * kPitch + j * 4,
+                   (T::template load<I>(even + j) >> 16 & 0xffff) | T::template load<I>(odd + j));
       }
     }
     return {b.stage, 4, kPitch};
@@ -582,8 +588,8 @@ struct Attend {
 
   // S and P of one tile.
   template <Arithmetic a, int NQ, bool kFixed, bool kMasked>
-  static CLARY_INLINE void probabilities(const AttendArgs& args, Block& b, const Operand& k, int first, int n, int padded_n,
-                                         int j0) {
+  static CLARY_INLINE void probabilities(const AttendArgs& args, Block& b, const Operand& k, int first, int n,
+                                         int padded_n, int j0) {
     const KvHead& kv = args.kv;
     Maxima top;
     alignas(64) float factor[NQ * W];
@@ -611,23 +617,23 @@ struct Attend {
     I acc[R][NQ];
     start<PvDot<a>>(acc, T::kValueBias && a == Arithmetic::kInt8 ? b.p_init + j0 * W : nullptr);
     product<PvDot<a>, R, NQ>(acc, b.s + j0 * W * 4, v.data, v.row, v.step, steps);
-    CLARY_UNROLL(8) for (int r = 0; r < R; r++)
-      CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-        float* o = b.o + static_cast<int64_t>(d + r) * kBlockRows + (j0 + j) * W;
-        F beta = T::template load<F>(b.beta + (j0 + j) * W);
-        F t;
-        if constexpr (is_float(a)) {
-          t = T::floats(acc[r][j]);
-        } else {
-          t = T::to_float(acc[r][j]);
-          beta = beta * T::splat(v_scale[d + r]);
-        }
-        T::store(o, T::fma(t, beta, T::template load<F>(o)));
+    CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+      float* o = b.o + static_cast<int64_t>(d + r) * kBlockRows + (j0 + j) * W;
+      F beta = T::template load<F>(b.beta + (j0 + j) * W);
+      F t;
+      if constexpr (is_float(a)) {
+        t = T::floats(acc[r][j]);
+      } else {
+        t = T::to_float(acc[r][j]);
+        beta = beta * T::splat(v_scale[d + r]);
       }
+      T::store(o, T::fma(t, beta, T::template load<F>(o)));
+    }
   }
 
   template <Arithmetic a, int NQ>
-  static CLARY_NOINLINE void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n, int j0) {
+  static CLARY_NOINLINE void values(const AttendArgs& args, Block& b, Operand v, int first, int n, int padded_n,
+                                    int j0) {
     constexpr int R = rows_per_step<PvDot<a>>(NQ);
     const KvHead& kv = args.kv;
     const int width = code_dim(kv.Dv), steps = padded_n / per_cell(a);
@@ -769,9 +775,11 @@ struct Attend {
         }
         T::transpose(t);
         const int count = Dv - d < W ? Dv - d : W;
-        for (int i = 0; i < in_group; i++) Ops::store(rows.out[r0 + i] + d * size, args.out_dtype, T::floats(t[i]), count);
+        for (int i = 0; i < in_group; i++)
+          Ops::store(rows.out[r0 + i] + d * size, args.out_dtype, T::floats(t[i]), count);
       }
-      for (int i = 0; i < in_group; i++) rows.strange[r0 + i] = check[i] != 0 || (l[i] == 0 && rows.low[r0 + i] < rows.high[r0 + i]);
+      for (int i = 0; i < in_group; i++)
+        rows.strange[r0 + i] = check[i] != 0 || (l[i] == 0 && rows.low[r0 + i] < rows.high[r0 + i]);
     }
     if (rows.lse[0])
       for (int i = 0; i < rows.count; i++) {
@@ -781,7 +789,6 @@ struct Attend {
         __builtin_memcpy(rows.lse[i], &lse, 4);
       }
   }
-
 };
 
 #include "engine/cpu/direct-inl.h"
@@ -816,5 +823,7 @@ int64_t scratch_bytes(Arithmetic a, int D, int Dv) {
 template <class T>
 constexpr Target target_of(const char* name, uint32_t needs) {
   // Break-evens measured on Zen 4 at 1k to 16k keys, D = 128 (bench/results).
-  return {name, needs, T::kBf16, T::kDot8 ? 20 : 56, 56, scratch_bytes<T>, Quantise<T>::sum_keys, Quantise<T>::quantise, attend<T>};
+  return {
+      name,     needs, T::kBf16, T::kDot8 ? 20 : 56, 56, scratch_bytes<T>, Quantise<T>::sum_keys, Quantise<T>::quantise,
+      attend<T>};
 }

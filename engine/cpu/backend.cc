@@ -73,7 +73,8 @@ void visible(const Problem& p, const Sequence& s, int64_t i, int32_t* low, int32
   *high = static_cast<int32_t>(std::clamp<int64_t>(hi, *low, s.keys));
 }
 
-void fill_rows(const Problem& p, const Sequence& s, const SequencePlan& sp, int64_t h, int64_t unit, int64_t block, Rows* rows) {
+void fill_rows(const Problem& p, const Sequence& s, const SequencePlan& sp, int64_t h, int64_t unit, int64_t block,
+               Rows* rows) {
   const int64_t first = block * kBlockRows;
   rows->count = static_cast<int32_t>(std::min<int64_t>(kBlockRows, sp.rows - first));
   for (int r = 0; r < rows->count; r++) {
@@ -98,9 +99,10 @@ AttendArgs args_of(const Run& r, const Sequence& s, int64_t h, Arithmetic a) {
 }
 
 float* partials_of(const Run& r, const Sequence& s, const SequencePlan& sp, int64_t h, int64_t unit) {
-  const int64_t head = r.p.varlen() ? h * r.at.partial_rows + r.partial_start[s.index]
-                                    : (s.b * r.p.Hkv + h) * r.at.partial_rows;
-  return reinterpret_cast<float*>(r.base + r.at.partials) + (head + unit * sp.rows * sp.splits) * (r.p.Dv + kPartialExtra);
+  const int64_t head =
+      r.p.varlen() ? h * r.at.partial_rows + r.partial_start[s.index] : (s.b * r.p.Hkv + h) * r.at.partial_rows;
+  return reinterpret_cast<float*>(r.base + r.at.partials) +
+         (head + unit * sp.rows * sp.splits) * (r.p.Dv + kPartialExtra);
 }
 
 // Partial rows of a block: [split][row].
@@ -240,7 +242,6 @@ Status run(const Plan& plan, const Problem& p) {
 }
 
 }  // namespace
-
 
 const Backend kBackend = {"cpu", run};
 

@@ -67,7 +67,8 @@ void store_value(char* out, int32_t dtype, int64_t index, double value) {
     else if (m < 6.103515625e-05)
       h = static_cast<uint16_t>(sign | static_cast<int>(std::ldexp(m, 24)));
     else
-      h = static_cast<uint16_t>(sign | ((std::ilogb(m) + 15) << 10) | (static_cast<int>(std::ldexp(m, 10 - std::ilogb(m))) & 1023));
+      h = static_cast<uint16_t>(sign | ((std::ilogb(m) + 15) << 10) |
+                                (static_cast<int>(std::ldexp(m, 10 - std::ilogb(m))) & 1023));
   }
   std::memcpy(out + index * 2, &h, 2);
 }

@@ -18,9 +18,9 @@ struct Direct {
     float part[kDirectRows][kParts][kParts];  // [row][key of the step][part]
     float s[kDirectRows][kTileKeys];          // scores, then P
     float bias[kDirectRows][kTileKeys];
-    float wide[kParts][kMaxHeadDim];          // rows that need converting or padding
+    float wide[kParts][kMaxHeadDim];  // rows that need converting or padding
     float frame[kDirectRows], l[kDirectRows];
-    int32_t masked[kDirectRows];              // the row's bias counts in this tile
+    int32_t masked[kDirectRows];  // the row's bias counts in this tile
   };
   static int64_t scratch_bytes() { return sizeof(State) + 64; }
 
@@ -41,8 +41,8 @@ struct Direct {
   }
   // Calls f(dtype constant, stream) for rows [first, first + count).
   template <class Fn>
-  static CLARY_INLINE void stream(const char* base, int64_t stride, int32_t dtype, int dim, int first, int count, State& st,
-                                  const Fn& f) {
+  static CLARY_INLINE void stream(const char* base, int64_t stride, int32_t dtype, int dim, int first, int count,
+                                  State& st, const Fn& f) {
     const int64_t size = dtype == CLARY_F32 ? 4 : 2;
     const char* from = base + first * stride * size;
     if (dim % kParts != 0)
@@ -61,14 +61,14 @@ struct Direct {
     const char* key = k.data;
     for (int i = 0; i < count; i++, key += k.pitch) {
       F sum[R][kVectors] = {};
-      for (int d = 0; d < D; d += kParts)
-        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+      for (int d = 0; d < D; d += kParts) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
           const F x = T::template load_as_float<Dtype>(key + (d + v * W) * kSize<Dtype>);
-          CLARY_UNROLL(4) for (int r = 0; r < R; r++)
-            sum[r][v] = T::fma(x, T::template load<F>(st.q[r] + d + v * W), sum[r][v]);
+          CLARY_UNROLL(4)
+          for (int r = 0; r < R; r++) sum[r][v] = T::fma(x, T::template load<F>(st.q[r] + d + v * W), sum[r][v]);
         }
-      CLARY_UNROLL(4) for (int r = 0; r < R; r++)
-        CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) T::store(st.part[r][i] + v * W, sum[r][v]);
+      CLARY_UNROLL(4)
+      for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++)
+          T::store(st.part[r][i] + v * W, sum[r][v]);
     }
     for (int r = 0; r < R; r++)
       for (int i = 0; i < kParts; i += W) {
@@ -119,8 +119,7 @@ struct Direct {
     for (int i = 0; i < W; i++) m = top[i] > m || top[i] != top[i] ? top[i] : m;
     const F base = T::splat(m == -__builtin_inff() ? 0 : m);
     F sum[kVectors] = {};
-    for (int k = 0; k < kTileKeys; k += kParts)
-      CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+    for (int k = 0; k < kTileKeys; k += kParts) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
         const F p = Attend<T>::exp2(T::template load<F>(s + k + v * W) - base);
         sum[v] = sum[v] + p;
         T::store(s + k + v * W, p);
@@ -132,7 +131,8 @@ struct Direct {
     if (m - st.frame[row] > kMaxFrameLag) {
       const F alpha = Attend<T>::exp2(T::splat(st.frame[row] - m));
       st.l[row] *= alpha[0];
-      for (int d = 0; d < round_up(Dv, kParts); d += W) T::store(st.o[row] + d, T::template load<F>(st.o[row] + d) * alpha);
+      for (int d = 0; d < round_up(Dv, kParts); d += W)
+        T::store(st.o[row] + d, T::template load<F>(st.o[row] + d) * alpha);
       st.frame[row] = m;
     }
     const float beta = Attend<T>::exp2(T::splat(m - st.frame[row]))[0];
@@ -144,8 +144,9 @@ struct Direct {
   template <int Dtype, int R, int N>
   static CLARY_INLINE void add_values(State& st, Stream v, int d, int count, int at) {
     F t[R][N];
-    CLARY_UNROLL(4) for (int r = 0; r < R; r++)
-      CLARY_UNROLL(16) for (int j = 0; j < N; j++) t[r][j] = T::template load<F>(st.t[r] + d + j * W);
+    CLARY_UNROLL(4)
+    for (int r = 0; r < R; r++) CLARY_UNROLL(16) for (int j = 0; j < N; j++) t[r][j] =
+        T::template load<F>(st.t[r] + d + j * W);
     const char* from = v.data + d * kSize<Dtype>;
     for (int i = 0; i < count; i++, from += v.pitch) {
       F weight[R];
@@ -155,8 +156,8 @@ struct Direct {
         CLARY_UNROLL(4) for (int r = 0; r < R; r++) t[r][j] = T::fma(weight[r], x, t[r][j]);
       }
     }
-    CLARY_UNROLL(4) for (int r = 0; r < R; r++)
-      CLARY_UNROLL(16) for (int j = 0; j < N; j++) T::store(st.t[r] + d + j * W, t[r][j]);
+    CLARY_UNROLL(4)
+    for (int r = 0; r < R; r++) CLARY_UNROLL(16) for (int j = 0; j < N; j++) T::store(st.t[r] + d + j * W, t[r][j]);
   }
   template <int Dtype, int R>
   static CLARY_INLINE void value_step(State& st, Stream v, int Dv, int count, int at) {
@@ -226,8 +227,9 @@ struct Direct {
       }
       for (int k = 0; k < n; k += kParts) {
         const int keys = n - k < kParts ? n - k : kParts;
-        stream(kv.v, kv.v_stride, kv.dtype, kv.Dv, first + k, keys, st,
-               [&](auto dtype, Stream rows_of_v) { value_step<decltype(dtype)::value, R>(st, rows_of_v, Dv, keys, k); });
+        stream(kv.v, kv.v_stride, kv.dtype, kv.Dv, first + k, keys, st, [&](auto dtype, Stream rows_of_v) {
+          value_step<decltype(dtype)::value, R>(st, rows_of_v, Dv, keys, k);
+        });
       }
       for (int r = 0; r < R; r++)
         for (int d = 0; d < Dv; d += W)

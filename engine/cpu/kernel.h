@@ -13,7 +13,7 @@ struct KvHead {
   const char* k;  // [n, D] at k_stride elements a row
   const char* v;  // [n, Dv]
   int64_t k_stride, v_stride;
-  int32_t n;      // keys
+  int32_t n;  // keys
   int32_t D, Dv;
   int32_t dtype;  // clary_dtype of k and v
   // kInt8, kInt16. Tile t starts at key t * kTileKeys; rows of a tile are padded with zero codes to a multiple of 8. Products
@@ -35,9 +35,10 @@ struct Rows {
   int32_t count;
   const char* q[kBlockRows];
   char* out[kBlockRows];
-  char* lse[kBlockRows];           // f32 at any address; null: not wanted
-  const char* mask[kBlockRows];    // null: no mask tensor
-  int32_t low[kBlockRows], high[kBlockRows];  // visible keys [low, high) by length, causal and window; low < high or empty
+  char* lse[kBlockRows];         // f32 at any address; null: not wanted
+  const char* mask[kBlockRows];  // null: no mask tensor
+  int32_t low[kBlockRows],
+      high[kBlockRows];  // visible keys [low, high) by length, causal and window; low < high or empty
   // Set by attend: the result is not finite, or is that of a row that sees no key although some are in [low, high). Such rows
   // are looked at in f64 (careful.h).
   bool strange[kBlockRows];

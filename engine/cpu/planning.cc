@@ -45,11 +45,12 @@ Layout Layout::of(const Problem& p, const Plan& plan, const Target& target) {
   const bool codes = plan.forced_arithmetic ? quantised(plan.arithmetic)
                      : p.varlen()           ? p.accuracy != CLARY_EXACT
                                             : quantised(plan.arithmetic) || (p.kv_lens && p.accuracy != CLARY_EXACT);
-  const int64_t code_bytes = plan.forced_arithmetic ? (plan.arithmetic == Arithmetic::kInt16 ? 2 : 1)
+  const int64_t code_bytes = plan.forced_arithmetic     ? (plan.arithmetic == Arithmetic::kInt16 ? 2 : 1)
                              : p.accuracy == CLARY_HIGH ? 2
                                                         : 1;
   const int64_t heads = p.varlen() ? p.Hkv : p.B * p.Hkv;
-  at.head_rows = p.varlen() ? round_up(static_cast<int>(p.Lk), 8) + 8 * p.num_seqs : round_up(static_cast<int>(p.Lk), 8);
+  at.head_rows =
+      p.varlen() ? round_up(static_cast<int>(p.Lk), 8) + 8 * p.num_seqs : round_up(static_cast<int>(p.Lk), 8);
   at.head_tiles = p.varlen() ? p.Lk / kTileKeys + 1 + p.num_seqs : tiles_of(p.Lk);
   at.head_chunks = p.varlen() ? p.Lk / kChunkKeys + 1 + p.num_seqs : chunks_of(p.Lk);
   int64_t next = 0;
@@ -61,7 +62,9 @@ Layout Layout::of(const Problem& p, const Plan& plan, const Target& target) {
   at.starts = take(3 * (p.num_seqs + 1) * 8);
   at.scratch_each = 0;
   for (int a = 0; a < kArithmetics; a++) {
-    if (plan.forced_arithmetic ? a != static_cast<int>(plan.arithmetic) : quantised(static_cast<Arithmetic>(a)) && !codes) continue;
+    if (plan.forced_arithmetic ? a != static_cast<int>(plan.arithmetic)
+                               : quantised(static_cast<Arithmetic>(a)) && !codes)
+      continue;
     at.scratch_each = std::max(at.scratch_each, align64(target.scratch_bytes(static_cast<Arithmetic>(a), p.D, p.Dv)));
   }
   at.scratch_each += align64(sizeof(Rows));
@@ -75,7 +78,8 @@ Layout Layout::of(const Problem& p, const Plan& plan, const Target& target) {
     at.means = take((p.varlen() ? p.num_seqs : p.B) * p.Hkv * p.D * 4);
   }
   if (p.varlen()) {
-    at.partial_rows = p.Lk * p.group() / 128 + 1;  // see split_keys_for: rows * splits <= keys / 256 + rows <= keys / 128
+    at.partial_rows =
+        p.Lk * p.group() / 128 + 1;  // see split_keys_for: rows * splits <= keys / 256 + rows <= keys / 128
   } else {
     const SequencePlan s = plan_sequence(p, plan, p.Lq, p.Lk);
     at.partial_rows = s.splits > 1 ? s.units * s.rows * s.splits : 0;
@@ -131,23 +135,25 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
   }
   plan.target = target;
   plan.backend = &kBackend;
-  const double multiplies = static_cast<double>(p.B * p.Hq) * static_cast<double>(p.Lq) * static_cast<double>(p.Lk) * (p.D + p.Dv) /
-                            (p.causal != CLARY_CAUSAL_NONE ? 2 : 1);
+  const double multiplies = static_cast<double>(p.B * p.Hq) * static_cast<double>(p.Lq) * static_cast<double>(p.Lk) *
+                            (p.D + p.Dv) / (p.causal != CLARY_CAUSAL_NONE ? 2 : 1);
   const double worth = multiplies / kWorkPerThread;
   plan.workers = worth < 2 ? 1 : worth < threads ? static_cast<int>(worth) : threads;
   // A workspace sized when the pool was smaller still serves: with fewer workers.
   const Layout at = Layout::of(p, plan, *target);
   const int64_t missing = at.total - static_cast<int64_t>(p.workspace_size);
   if (p.workspace && missing > 0)
-    plan.workers -= static_cast<int>(std::min<int64_t>(plan.workers - 1, (missing + at.scratch_each - 1) / at.scratch_each));
+    plan.workers -=
+        static_cast<int>(std::min<int64_t>(plan.workers - 1, (missing + at.scratch_each - 1) / at.scratch_each));
   plan.workspace = static_cast<uint64_t>(Layout::of(p, plan, *target).total);
   std::snprintf(plan.variant, sizeof plan.variant, "cpu:%s:%s", target->name, arithmetic_name(plan.arithmetic));
-  const char* why = plan.forced_arithmetic                                     ? "arithmetic forced"
-                    : p.accuracy == CLARY_EXACT                                ? "exact is f32"
-                    : quantised(plan.arithmetic)                               ? "quantised as asked"
-                    : plan.arithmetic == Arithmetic::kBf16                     ? "too few rows to pay for quantising; bf16 as it is"
-                    : plan.arithmetic == Arithmetic::kDirect                   ? "few rows: K and V are read once, in f32"
-                                                             : "too few rows or keys to pay for quantising; f32 is more accurate";
+  const char* why = plan.forced_arithmetic                 ? "arithmetic forced"
+                    : p.accuracy == CLARY_EXACT            ? "exact is f32"
+                    : quantised(plan.arithmetic)           ? "quantised as asked"
+                    : plan.arithmetic == Arithmetic::kBf16 ? "too few rows to pay for quantising; bf16 as it is"
+                    : plan.arithmetic == Arithmetic::kDirect
+                        ? "few rows: K and V are read once, in f32"
+                        : "too few rows or keys to pay for quantising; f32 is more accurate";
   std::snprintf(plan.reason, sizeof plan.reason, "%s%s", why, name[0] ? ", target forced" : "");
   return plan;
 }
@@ -162,11 +168,12 @@ int info(const Device& device, char* buffer, size_t capacity) {
     add(built, sizeof built, t->name);
     if ((t->needs & device.cpu_features) == t->needs) add(usable, sizeof usable, t->name);
   }
-  return std::snprintf(buffer, capacity,
-                       "{\"version\": \"%s\", \"abi\": %d, \"cpu\": {\"name\": \"%s\", \"built\": [%s], \"usable\": [%s], "
-                       "\"best\": \"%s\", \"threads\": %d}, \"cuda\": null}",
-                       CLARY_VERSION, CLARY_ABI_VERSION, device.name, built, usable, best_target(device.cpu_features)->name,
-                       concurrency(nullptr));
+  return std::snprintf(
+      buffer, capacity,
+      "{\"version\": \"%s\", \"abi\": %d, \"cpu\": {\"name\": \"%s\", \"built\": [%s], \"usable\": [%s], "
+      "\"best\": \"%s\", \"threads\": %d}, \"cuda\": null}",
+      CLARY_VERSION, CLARY_ABI_VERSION, device.name, built, usable, best_target(device.cpu_features)->name,
+      concurrency(nullptr));
 }
 
 }  // namespace cpu

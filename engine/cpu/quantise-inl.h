@@ -43,7 +43,8 @@ struct Quantise {
     for (int i = 0; i < n; i++) {
       float* row = x + i * padded;
       Ops::load(kv.k + (first + i) * kv.k_stride * size, kv.dtype, kv.D, row, padded);
-      for (int d = 0; d < padded; d += W) T::store(row + d, T::template load<F>(row + d) - T::template load<F>(mean + d));
+      for (int d = 0; d < padded; d += W)
+        T::store(row + d, T::template load<F>(row + d) - T::template load<F>(mean + d));
       Ops::rotate(row, kv.D);
       m = Ops::max_bits(row, padded, m);
     }
@@ -52,7 +53,8 @@ struct Quantise {
     char* to = kv.k_codes + static_cast<int64_t>(first) * width * sizeof(Code);
     for (int i = 0; i < n; i++)
       Ops::template store_codes<Code>(x + i * padded, s.inverse, width, to + i * width * sizeof(Code), kFlip);
-    for (int i = n; i < round_up(n, 8); i++) __builtin_memset(to + i * width * sizeof(Code), kFlip, width * sizeof(Code));
+    for (int i = n; i < round_up(n, 8); i++)
+      __builtin_memset(to + i * width * sizeof(Code), kFlip, width * sizeof(Code));
   }
 
   template <class Code>

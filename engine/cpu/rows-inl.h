@@ -39,8 +39,7 @@ struct RowOps {
       else
         __builtin_memcpy(to, &x, static_cast<size_t>(n) * 4);
     } else {
-      const typename T::HalfU h =
-          dtype == CLARY_F16 ? T::to_f16(x) : T::narrow_half(T::bf16_bits(x));
+      const typename T::HalfU h = dtype == CLARY_F16 ? T::to_f16(x) : T::narrow_half(T::bf16_bits(x));
       if (n == W)
         T::store(to, h);
       else
@@ -70,13 +69,11 @@ struct RowOps {
   static CLARY_INLINE void transform(float* x, F norm) {
     F r[N];
     CLARY_UNROLL(16) for (int i = 0; i < N; i++) r[i] = in_vector(T::template load<F>(x + i * W));
-    CLARY_UNROLL(16) for (int h = 1; h < N; h *= 2)
-      CLARY_UNROLL(16) for (int i = 0; i < N; i++)
-        if (!(i & h)) {
-          const F a = r[i], b = r[i + h];
-          r[i] = a + b;
-          r[i + h] = a - b;
-        }
+    CLARY_UNROLL(16) for (int h = 1; h < N; h *= 2) CLARY_UNROLL(16) for (int i = 0; i < N; i++) if (!(i & h)) {
+      const F a = r[i], b = r[i + h];
+      r[i] = a + b;
+      r[i + h] = a - b;
+    }
     CLARY_UNROLL(16) for (int i = 0; i < N; i++) T::store(x + i * W, r[i] * norm);
   }
   static void transform_any(float* x, int P) {

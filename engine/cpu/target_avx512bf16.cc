@@ -15,5 +15,6 @@ namespace {
 #include "engine/cpu/attention-inl.h"
 }  // namespace
 extern const Target target_avx512bf16;
-const Target target_avx512bf16 = target_of<Avx512<true, true, true>>("avx512bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi | kAvx512Bf16);
+const Target target_avx512bf16 =
+    target_of<Avx512<true, true, true>>("avx512bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi | kAvx512Bf16);
 }  // namespace clary::cpu

@@ -15,5 +15,6 @@ namespace {
 #include "engine/cpu/attention-inl.h"
 }  // namespace
 extern const Target target_avx512vbmi;
-const Target target_avx512vbmi = target_of<Avx512<true, true>>("avx512vbmi", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi);
+const Target target_avx512vbmi =
+    target_of<Avx512<true, true>>("avx512vbmi", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi);
 }  // namespace clary::cpu

@@ -14,24 +14,24 @@
 // Per width, not by template arithmetic: g++ 12 does not convert between vectors of dependent size.
 template <int W>
 struct Lanes;
-#define CLARY_LANES(W)                                                                               \
-  template <>                                                                                        \
-  struct Lanes<W> {                                                                                  \
-    typedef float F __attribute__((vector_size(W * 4)));                                             \
-    typedef int32_t I __attribute__((vector_size(W * 4)));                                           \
-    typedef uint32_t U __attribute__((vector_size(W * 4)));                                          \
-    typedef uint16_t H __attribute__((vector_size(W * 4)));                                          \
-    typedef int16_t Words __attribute__((vector_size(W * 4)));                                       \
-    typedef int8_t Bytes __attribute__((vector_size(W * 2)));                                        \
-    typedef uint16_t HalfU __attribute__((vector_size(W * 2)));                                      \
-    typedef int8_t Code8 __attribute__((vector_size(W)));                                            \
-    typedef int16_t Code16 __attribute__((vector_size(W * 2)));                                      \
-    static CLARY_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }                    \
-    static CLARY_INLINE I widen_half(HalfU x) { return __builtin_convertvector(x, I); }              \
-    static CLARY_INLINE HalfU narrow_half(I x) { return __builtin_convertvector(x, HalfU); }         \
-    static CLARY_INLINE Words widen_bytes(Bytes x) { return __builtin_convertvector(x, Words); }     \
-    static CLARY_INLINE Code8 narrow(I x, int8_t) { return __builtin_convertvector(x, Code8); }      \
-    static CLARY_INLINE Code16 narrow(I x, int16_t) { return __builtin_convertvector(x, Code16); }   \
+#define CLARY_LANES(W)                                                                             \
+  template <>                                                                                      \
+  struct Lanes<W> {                                                                                \
+    typedef float F __attribute__((vector_size(W * 4)));                                           \
+    typedef int32_t I __attribute__((vector_size(W * 4)));                                         \
+    typedef uint32_t U __attribute__((vector_size(W * 4)));                                        \
+    typedef uint16_t H __attribute__((vector_size(W * 4)));                                        \
+    typedef int16_t Words __attribute__((vector_size(W * 4)));                                     \
+    typedef int8_t Bytes __attribute__((vector_size(W * 2)));                                      \
+    typedef uint16_t HalfU __attribute__((vector_size(W * 2)));                                    \
+    typedef int8_t Code8 __attribute__((vector_size(W)));                                          \
+    typedef int16_t Code16 __attribute__((vector_size(W * 2)));                                    \
+    static CLARY_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }                  \
+    static CLARY_INLINE I widen_half(HalfU x) { return __builtin_convertvector(x, I); }            \
+    static CLARY_INLINE HalfU narrow_half(I x) { return __builtin_convertvector(x, HalfU); }       \
+    static CLARY_INLINE Words widen_bytes(Bytes x) { return __builtin_convertvector(x, Words); }   \
+    static CLARY_INLINE Code8 narrow(I x, int8_t) { return __builtin_convertvector(x, Code8); }    \
+    static CLARY_INLINE Code16 narrow(I x, int16_t) { return __builtin_convertvector(x, Code16); } \
   };
 // A facade instantiates its own width: CLARY_LANES(8).
 
@@ -47,9 +47,12 @@ struct Vec : Lanes<W_> {
 
   // What an 8-bit product that takes more than one cell at a time changes (isa/neon-inl.h with SMMLA, isa/amx-inl.h):
   static constexpr int kStepGroup = 1;  // steps of q and P that it takes
-  static constexpr int kValueKeys = 4;  // v codes are [keys / kValueKeys][channels][kValueKeys]; kTileKeys: [channels][keys]
-  static CLARY_INLINE void finish_cells(char*, int) {}  // steps of one vector of rows, kBlockRows cells apart, just written
-  static CLARY_INLINE void finish_values(char*, int, int, char*) {}  // [steps][width] v cells of a tile; room for four times that
+  static constexpr int kValueKeys =
+      4;  // v codes are [keys / kValueKeys][channels][kValueKeys]; kTileKeys: [channels][keys]
+  static CLARY_INLINE void finish_cells(char*, int) {
+  }  // steps of one vector of rows, kBlockRows cells apart, just written
+  static CLARY_INLINE void finish_values(char*, int, int, char*) {
+  }                   // [steps][width] v cells of a tile; room for four times that
   struct Session {};  // lives while a thread has a block of kInt8 in hand
 
   template <class T>

@@ -19,12 +19,13 @@ namespace clary {
 constexpr int kTileKeys = 128;    // keys that share a K scale, a V scale per channel, and a maximum
 constexpr int kBlockRows = 64;    // query rows a work item takes through all tiles
 constexpr int kChunkKeys = 1024;  // keys whose sum is one term of the K mean: 8 tiles
-constexpr int kF32Chain = 16;  // f32 dot products add partial sums of 32 channels: a third of the rounding error of one chain
-constexpr int kQ8Max = 127, kP8Max = 255;     // standard
+constexpr int kF32Chain =
+    16;  // f32 dot products add partial sums of 32 channels: a third of the rounding error of one chain
+constexpr int kQ8Max = 127, kP8Max = 255;      // standard
 constexpr int kQ12Max = 2047, kP12Max = 4095;  // high: 2047 * 2047 * 256 and 4095 * 2047 * 128 stay below 2^31
 constexpr float kLog2e = 1.44269504f, kLn2 = 0.69314718f;
-constexpr float kMinAmax = 1.20370622e-35f;  // 2^-116: below it codes shrink instead of 2047/max overflowing
-constexpr float kMaxFrameLag = 60.0f;        // log2; see attention-inl.h
+constexpr float kMinAmax = 1.20370622e-35f;   // 2^-116: below it codes shrink instead of 2047/max overflowing
+constexpr float kMaxFrameLag = 60.0f;         // log2; see attention-inl.h
 constexpr float kMeanUnit = 2.32830644e-10f;  // 2^-32: keys are summed in this unit so that no finite sum overflows
 
 static inline int round_up(int x, int to) { return (x + to - 1) / to * to; }
@@ -85,6 +86,6 @@ static inline uint8_t exp_u8(uint16_t d, ExpStep s) {
 // The coefficients, in Horner order.
 constexpr float kExp2Poly[6] = {0.0013254603f, 0.009671999f, 0.055507794f, 0.24022232f, 0.69314694f, 1.0f};
 constexpr float kExp2Magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-constexpr float kExp2Low = -127.0f;  // and below: exactly 0 (the exponent field is 0)
+constexpr float kExp2Low = -127.0f;        // and below: exactly 0 (the exponent field is 0)
 
 }  // namespace clary

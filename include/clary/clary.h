@@ -44,15 +44,15 @@ extern "C" {
 
 typedef enum clary_status_code {
   CLARY_OK = 0,
-  CLARY_INVALID_ARGUMENT = 1,  /* a field is out of range or missing */
-  CLARY_INVALID_SHAPE = 2,     /* shapes do not fit together */
-  CLARY_INVALID_STRIDE = 3,    /* last stride is not 1, or an output overlaps itself */
-  CLARY_INVALID_DTYPE = 4,     /* a dtype this tensor cannot have, or a mixture */
-  CLARY_NOT_SUPPORTED = 5,     /* correct, but no backend here serves it (head_dim > 256, device missing) */
+  CLARY_INVALID_ARGUMENT = 1, /* a field is out of range or missing */
+  CLARY_INVALID_SHAPE = 2,    /* shapes do not fit together */
+  CLARY_INVALID_STRIDE = 3,   /* last stride is not 1, or an output overlaps itself */
+  CLARY_INVALID_DTYPE = 4,    /* a dtype this tensor cannot have, or a mixture */
+  CLARY_NOT_SUPPORTED = 5,    /* correct, but no backend here serves it (head_dim > 256, device missing) */
   CLARY_WORKSPACE_TOO_SMALL = 6,
-  CLARY_NO_DEVICE = 7,         /* forced or requested device, driver or instruction set is not there */
+  CLARY_NO_DEVICE = 7, /* forced or requested device, driver or instruction set is not there */
   CLARY_OUT_OF_MEMORY = 8,
-  CLARY_DEVICE_ERROR = 9,      /* the driver reported a failure, possibly of earlier work */
+  CLARY_DEVICE_ERROR = 9, /* the driver reported a failure, possibly of earlier work */
   CLARY_INTERNAL = 10
 } clary_status_code;
 typedef int32_t clary_status; /* a clary_status_code */
@@ -81,8 +81,8 @@ typedef enum clary_accuracy {
 } clary_accuracy;
 
 enum {
-  CLARY_HAS_SCALE = 1,  /* `scale` is given; else 1/sqrt(D) */
-  CLARY_HAS_WINDOW = 2  /* `window_left`, `window_right` are given */
+  CLARY_HAS_SCALE = 1, /* `scale` is given; else 1/sqrt(D) */
+  CLARY_HAS_WINDOW = 2 /* `window_left`, `window_right` are given */
 };
 
 /* ---- structs ---------------------------------------------------------------------------------------------------------- */

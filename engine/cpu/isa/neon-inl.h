@@ -122,8 +122,8 @@ struct Neon : Vec<4> {
     template <int lane, int NQ>
     static CLARY_INLINE void add(I (&acc)[NQ], const I (&row)[NQ], I cell) {
       CLARY_UNROLL(4)
-      for (int j = 0; j < NQ; j++) acc[j] =
-          (I)vfmaq_laneq_f32((float32x4_t)acc[j], (float32x4_t)row[j], (float32x4_t)cell, lane);
+      for (int j = 0; j < NQ; j++)
+        acc[j] = (I)vfmaq_laneq_f32((float32x4_t)acc[j], (float32x4_t)row[j], (float32x4_t)cell, lane);
     }
   };
 
@@ -182,8 +182,8 @@ struct Neon : Vec<4> {
         }
         if (steps > 0) {
           CLARY_UNROLL(4)
-          for (int r = 0; r < R / 2; r++) pair[r] =
-              (I)vcombine_s64(load<int64x1_t>(b + 2 * r * b_row), load<int64x1_t>(b + (2 * r + 1) * b_row));
+          for (int r = 0; r < R / 2; r++)
+            pair[r] = (I)vcombine_s64(load<int64x1_t>(b + 2 * r * b_row), load<int64x1_t>(b + (2 * r + 1) * b_row));
           step<R, NQ>(acc, a, pair);
         }
       } else {
@@ -246,8 +246,8 @@ struct Neon : Vec<4> {
     template <int lane, int NQ>
     static CLARY_INLINE void add(I (&acc)[NQ], const I (&p)[NQ], I v) {
       CLARY_UNROLL(4)
-      for (int j = 0; j < NQ; j++) acc[j] =
-          (I)vdotq_laneq_u32((uint32x4_t)acc[j], (uint8x16_t)p[j], (uint8x16_t)v, lane);
+      for (int j = 0; j < NQ; j++)
+        acc[j] = (I)vdotq_laneq_u32((uint32x4_t)acc[j], (uint8x16_t)p[j], (uint8x16_t)v, lane);
     }
     static CLARY_INLINE void dot(I& acc, I p, I v) {
       acc = (I)vdotq_u32((uint32x4_t)acc, (uint8x16_t)p, (uint8x16_t)v);

@@ -6,10 +6,10 @@ CLARY_LANES(4)
 struct Scalar : Vec<4> {
   static constexpr int kMaxVectors = 2;
   static constexpr int rows_per_step(int) { return 4; }
-  static constexpr bool kDot8 = false;    // no 8-bit dot: int8 codes are widened to 16 bits
-  static constexpr bool kBf16 = false;    // no bf16 dot
-  static constexpr int kKeyBias = 0;      // offset that makes k codes unsigned
-  static constexpr int kValueBias = 0;    // offset that makes v codes unsigned
+  static constexpr bool kDot8 = false;  // no 8-bit dot: int8 codes are widened to 16 bits
+  static constexpr bool kBf16 = false;  // no bf16 dot
+  static constexpr int kKeyBias = 0;    // offset that makes k codes unsigned
+  static constexpr int kValueBias = 0;  // offset that makes v codes unsigned
 
   static CLARY_INLINE F fma(F a, F b, F c) {
     F r;
@@ -62,7 +62,8 @@ struct Scalar : Vec<4> {
   // ((p >> n) + 128) >> 8 with n = t >> 7: where the byte ends up is between exp_round and pack_*; here the low half.
   static CLARY_INLINE H exp_round(H p, H t) {
     H r;
-    for (int i = 0; i < 2 * W; i++) r[i] = static_cast<uint16_t>((((t[i] >> 7) > 15 ? 0 : p[i] >> (t[i] >> 7)) + 128) >> 8);
+    for (int i = 0; i < 2 * W; i++)
+      r[i] = static_cast<uint16_t>((((t[i] >> 7) > 15 ? 0 : p[i] >> (t[i] >> 7)) + 128) >> 8);
     return r;
   }
   static CLARY_INLINE I pack_bytes(H k01, H k23) {
