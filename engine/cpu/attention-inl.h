@@ -96,9 +96,9 @@ struct Attend {
   template <class Dot, int R, int NQ>
   static CLARY_INLINE void start(I (&acc)[R][NQ], const int32_t* init) {
     if constexpr (requires { requires Dot::template kOverwrites<R>; }) return;
-    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+    CLARY_FOR (j, NQ) {
       const I first = init ? T::template load<I>(init + j * W) : I{};
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) acc[r][j] = first;
+      CLARY_FOR (r, R) acc[r][j] = first;
     }
   }
 
@@ -111,10 +111,10 @@ struct Attend {
     } else {
       for (int s = 0; s < steps; s++) {
         I row[NQ];
-        CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) row[j] = T::template load<I>(a + j * W * 4);
-        CLARY_UNROLL(8) for (int r = 0; r < R; r++) {
+        CLARY_FOR (j, NQ) row[j] = T::template load<I>(a + j * W * 4);
+        CLARY_FOR (r, R) {
           const I cell = T::broadcast(b + r * b_row);
-          CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) Dot::dot(acc[r][j], row[j], cell);
+          CLARY_FOR (j, NQ) Dot::dot(acc[r][j], row[j], cell);
         }
         a += kCellRow;
         b += b_step;
@@ -131,14 +131,14 @@ struct Attend {
       const int now = steps - done < kF32Chain ? steps - done : kF32Chain;
       product<typename T::F32, R, NQ>(acc, a, cells, k.row, k.step, now);
       if (done > 0)
-        CLARY_UNROLL(8)
-        for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) acc[r][j] =
-            T::bits(T::floats(acc[r][j]) + T::template load<F>(sums[r][j]));
+        CLARY_FOR (r, R)
+          CLARY_FOR (j, NQ) acc[r][j] = T::bits(T::floats(acc[r][j]) + T::template load<F>(sums[r][j]));
       if ((done += now) == steps) return;
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-        T::store(sums[r][j], acc[r][j]);
-        acc[r][j] = I{};
-      }
+      CLARY_FOR (r, R)
+        CLARY_FOR (j, NQ) {
+          T::store(sums[r][j], acc[r][j]);
+          acc[r][j] = I{};
+        }
     }
   }
 
@@ -147,7 +147,8 @@ struct Attend {
     y = T::max(T::splat(kExp2Low), y);
     const F z = y + T::splat(kExp2Magic), f = y - (z - T::splat(kExp2Magic));
     F p = T::splat(kExp2Poly[0]);
-    CLARY_UNROLL(5) for (int i = 1; i < 6; i++) p = T::fma(p, f, T::splat(kExp2Poly[i]));
+    CLARY_UNROLL
+    for (int i = 1; i < 6; i++) p = T::fma(p, f, T::splat(kExp2Poly[i]));
     return p * T::floats((I)(((typename T::U)T::bits(z) << 23) + (127u << 23)));
   }
 
@@ -208,8 +209,7 @@ struct Attend {
       }
       for (int c = 0; c < cells; c += W) {  // [W rows][W cells] to [W cells][W rows]
         I t[W];
-        CLARY_UNROLL(16)
-        for (int r = 0; r < W; r++) t[r] = T::template load<I>(reinterpret_cast<char*>(x + r * padded) + c * 4);
+        CLARY_FOR (r, W) t[r] = T::template load<I>(reinterpret_cast<char*>(x + r * padded) + c * 4);
         T::transpose(t);
         const int count = cells - c < W ? cells - c : W;
         for (int i = 0; i < count; i++) T::store(b.q + static_cast<int64_t>(c + i) * kCellRow + r0 * 4, t[i]);
@@ -345,29 +345,32 @@ struct Attend {
     else
       product<QkDot<a>, R, NQ>(acc, b.q + j0 * W * 4, k.data, k.row, k.step, steps);
     if constexpr (kFixed) {
-      CLARY_UNROLL(8) for (int r = 0; r < R; r += 2) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-        I s0 = acc[r][j] >> shift, s1 = acc[r + 1][j] >> shift;
-        if constexpr (kMasked) {
-          const float* bias = b.bias + (key + r) * kBlockRows + (j0 + j) * W;
-          s0 = T::template load<F>(bias) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s0;
-          s1 = T::template load<F>(bias + kBlockRows) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s1;
+      CLARY_UNROLL
+      for (int r = 0; r < R; r += 2)
+        CLARY_FOR (j, NQ) {
+          I s0 = acc[r][j] >> shift, s1 = acc[r + 1][j] >> shift;
+          if constexpr (kMasked) {
+            const float* bias = b.bias + (key + r) * kBlockRows + (j0 + j) * W;
+            s0 = T::template load<F>(bias) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s0;
+            s1 = T::template load<F>(bias + kBlockRows) == T::splat(-__builtin_inff()) ? T::splat(INT32_MIN) : s1;
+          }
+          const H s = T::pack16(s0, s1);
+          max16[j] = T::max16(max16[j], s);
+          T::store(b.s + (key + r) / 2 * kCellRow + (j0 + j) * W * 4, s);
         }
-        const H s = T::pack16(s0, s1);
-        max16[j] = T::max16(max16[j], s);
-        T::store(b.s + (key + r) / 2 * kCellRow + (j0 + j) * W * 4, s);
-      }
     } else {
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-        const F s = is_float(a) ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
-        const F c = T::template load<F>(factor + j * W);
-        F x;
-        if constexpr (kMasked)
-          x = T::fma(s, c, T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
-        else
-          x = s * c;
-        max[j] = T::max(max[j], x);
-        T::store(b.s + (key + r) * kCellRow + (j0 + j) * W * 4, x);
-      }
+      CLARY_FOR (r, R)
+        CLARY_FOR (j, NQ) {
+          const F s = is_float(a) ? T::floats(acc[r][j]) : T::to_float(acc[r][j]);
+          const F c = T::template load<F>(factor + j * W);
+          F x;
+          if constexpr (kMasked)
+            x = T::fma(s, c, T::template load<F>(b.bias + (key + r) * kBlockRows + (j0 + j) * W));
+          else
+            x = s * c;
+          max[j] = T::max(max[j], x);
+          T::store(b.s + (key + r) * kCellRow + (j0 + j) * W * 4, x);
+        }
     }
   }
 
@@ -471,7 +474,7 @@ struct Attend {
       constexpr int kKeys = per_cell(a);
       for (int k = 0; k < keys; k += kKeys) {
         I cell = {};
-        CLARY_UNROLL(4) for (int i = 0; i < kKeys; i++) {
+        CLARY_FOR (i, kKeys) {
           const I p = T::rint(exp2((T::template load<F>(s + (k + i) * kCellRow) - base) + log2_max));
           sum += (typename T::U)p;
           cell |= (I)((typename T::U)p << (32 / kKeys * i));
@@ -560,7 +563,7 @@ struct Attend {
     const int steps = q_steps(a, kv.D), shift = score_shift(code_dim(kv.D));
     F max[NQ];
     H max16[NQ];
-    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+    CLARY_FOR (j, NQ) {
       max[j] = T::splat(-__builtin_inff());
       max16[j] = T::splat16(0x8000);
     }
@@ -578,7 +581,7 @@ struct Attend {
     }
     if constexpr (R > 8)
       if (key < padded_n) score_rows<a, 8, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
-    CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
+    CLARY_FOR (j, NQ) {
       if constexpr (kFixed)
         T::store(top.cells[j], max16[j]);
       else
@@ -617,18 +620,19 @@ struct Attend {
     I acc[R][NQ];
     start<PvDot<a>>(acc, T::kValueBias && a == Arithmetic::kInt8 ? b.p_init + j0 * W : nullptr);
     product<PvDot<a>, R, NQ>(acc, b.s + j0 * W * 4, v.data, v.row, v.step, steps);
-    CLARY_UNROLL(8) for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-      float* o = b.o + static_cast<int64_t>(d + r) * kBlockRows + (j0 + j) * W;
-      F beta = T::template load<F>(b.beta + (j0 + j) * W);
-      F t;
-      if constexpr (is_float(a)) {
-        t = T::floats(acc[r][j]);
-      } else {
-        t = T::to_float(acc[r][j]);
-        beta = beta * T::splat(v_scale[d + r]);
+    CLARY_FOR (r, R)
+      CLARY_FOR (j, NQ) {
+        float* o = b.o + static_cast<int64_t>(d + r) * kBlockRows + (j0 + j) * W;
+        F beta = T::template load<F>(b.beta + (j0 + j) * W);
+        F t;
+        if constexpr (is_float(a)) {
+          t = T::floats(acc[r][j]);
+        } else {
+          t = T::to_float(acc[r][j]);
+          beta = beta * T::splat(v_scale[d + r]);
+        }
+        T::store(o, T::fma(t, beta, T::template load<F>(o)));
       }
-      T::store(o, T::fma(t, beta, T::template load<F>(o)));
-    }
   }
 
   template <Arithmetic a, int NQ>
@@ -767,7 +771,7 @@ struct Attend {
       F check = {};
       for (int d = 0; d < Dv; d += W) {
         I t[W];
-        CLARY_UNROLL(16) for (int i = 0; i < W; i++) {
+        CLARY_FOR (i, W) {
           F o = {};
           if (d + i < Dv) o = T::template load<F>(b.o + static_cast<int64_t>(d + i) * kBlockRows + r0) * inverse;
           check = T::fma(o, F{}, check);

@@ -61,23 +61,22 @@ struct Direct {
     const char* key = k.data;
     for (int i = 0; i < count; i++, key += k.pitch) {
       F sum[R][kVectors] = {};
-      for (int d = 0; d < D; d += kParts) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+      for (int d = 0; d < D; d += kParts)
+        CLARY_FOR (v, kVectors) {
           const F x = T::template load_as_float<Dtype>(key + (d + v * W) * kSize<Dtype>);
-          CLARY_UNROLL(4)
-          for (int r = 0; r < R; r++) sum[r][v] = T::fma(x, T::template load<F>(st.q[r] + d + v * W), sum[r][v]);
+          CLARY_FOR (r, R) sum[r][v] = T::fma(x, T::template load<F>(st.q[r] + d + v * W), sum[r][v]);
         }
-      CLARY_UNROLL(4)
-      for (int r = 0; r < R; r++) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++)
-          T::store(st.part[r][i] + v * W, sum[r][v]);
+      CLARY_FOR (r, R)
+        CLARY_FOR (v, kVectors) T::store(st.part[r][i] + v * W, sum[r][v]);
     }
     for (int r = 0; r < R; r++)
       for (int i = 0; i < kParts; i += W) {
         F sum = {};
         for (int v = 0; v < kVectors; v++) {
           I t[W];
-          CLARY_UNROLL(16) for (int j = 0; j < W; j++) t[j] = T::template load<I>(st.part[r][i + j] + v * W);
+          CLARY_FOR (j, W) t[j] = T::template load<I>(st.part[r][i + j] + v * W);
           T::transpose(t);
-          CLARY_UNROLL(16) for (int j = 0; j < W; j++) sum = sum + T::floats(t[j]);
+          CLARY_FOR (j, W) sum = sum + T::floats(t[j]);
         }
         T::store(st.s[r] + at + i, sum);
       }
@@ -119,7 +118,8 @@ struct Direct {
     for (int i = 0; i < W; i++) m = top[i] > m || top[i] != top[i] ? top[i] : m;
     const F base = T::splat(m == -__builtin_inff() ? 0 : m);
     F sum[kVectors] = {};
-    for (int k = 0; k < kTileKeys; k += kParts) CLARY_UNROLL(4) for (int v = 0; v < kVectors; v++) {
+    for (int k = 0; k < kTileKeys; k += kParts)
+      CLARY_FOR (v, kVectors) {
         const F p = Attend<T>::exp2(T::template load<F>(s + k + v * W) - base);
         sum[v] = sum[v] + p;
         T::store(s + k + v * W, p);
@@ -144,20 +144,19 @@ struct Direct {
   template <int Dtype, int R, int N>
   static CLARY_INLINE void add_values(State& st, Stream v, int d, int count, int at) {
     F t[R][N];
-    CLARY_UNROLL(4)
-    for (int r = 0; r < R; r++) CLARY_UNROLL(16) for (int j = 0; j < N; j++) t[r][j] =
-        T::template load<F>(st.t[r] + d + j * W);
+    CLARY_FOR (r, R)
+      CLARY_FOR (j, N) t[r][j] = T::template load<F>(st.t[r] + d + j * W);
     const char* from = v.data + d * kSize<Dtype>;
     for (int i = 0; i < count; i++, from += v.pitch) {
       F weight[R];
-      CLARY_UNROLL(4) for (int r = 0; r < R; r++) weight[r] = T::splat(st.s[r][at + i]);
-      CLARY_UNROLL(16) for (int j = 0; j < N; j++) {
+      CLARY_FOR (r, R) weight[r] = T::splat(st.s[r][at + i]);
+      CLARY_FOR (j, N) {
         const F x = T::template load_as_float<Dtype>(from + j * W * kSize<Dtype>);
-        CLARY_UNROLL(4) for (int r = 0; r < R; r++) t[r][j] = T::fma(weight[r], x, t[r][j]);
+        CLARY_FOR (r, R) t[r][j] = T::fma(weight[r], x, t[r][j]);
       }
     }
-    CLARY_UNROLL(4)
-    for (int r = 0; r < R; r++) CLARY_UNROLL(16) for (int j = 0; j < N; j++) T::store(st.t[r] + d + j * W, t[r][j]);
+    CLARY_FOR (r, R)
+      CLARY_FOR (j, N) T::store(st.t[r] + d + j * W, t[r][j]);
   }
   template <int Dtype, int R>
   static CLARY_INLINE void value_step(State& st, Stream v, int Dv, int count, int at) {

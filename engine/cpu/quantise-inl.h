@@ -84,7 +84,7 @@ struct Quantise {
       const F inv = T::template load<F>(inverse);
       for (int i = 0; i < rows; i += kKeys) {
         I cell = {};
-        CLARY_UNROLL(4) for (int k = 0; k < kKeys; k++) {
+        CLARY_FOR (k, kKeys) {
           const I code = T::rint(T::template load<F>(x + (i + k) * padded + d) * inv) ^ kFlip;
           cell |= (code & (sizeof(Code) == 1 ? 0xff : 0xffff)) << (8 * static_cast<int>(sizeof(Code)) * k);
         }

@@ -68,13 +68,16 @@ struct RowOps {
   template <int N>  // N vectors held in registers
   static CLARY_INLINE void transform(float* x, F norm) {
     F r[N];
-    CLARY_UNROLL(16) for (int i = 0; i < N; i++) r[i] = in_vector(T::template load<F>(x + i * W));
-    CLARY_UNROLL(16) for (int h = 1; h < N; h *= 2) CLARY_UNROLL(16) for (int i = 0; i < N; i++) if (!(i & h)) {
-      const F a = r[i], b = r[i + h];
-      r[i] = a + b;
-      r[i + h] = a - b;
-    }
-    CLARY_UNROLL(16) for (int i = 0; i < N; i++) T::store(x + i * W, r[i] * norm);
+    CLARY_FOR (i, N) r[i] = in_vector(T::template load<F>(x + i * W));
+    CLARY_UNROLL
+    for (int h = 1; h < N; h *= 2)
+      CLARY_FOR (i, N)
+        if (!(i & h)) {
+          const F a = r[i], b = r[i + h];
+          r[i] = a + b;
+          r[i + h] = a - b;
+        }
+    CLARY_FOR (i, N) T::store(x + i * W, r[i] * norm);
   }
   static void transform_any(float* x, int P) {
     const float norm = rotation_norm(P);

@@ -6,10 +6,14 @@
 #define CLARY_INLINE inline __attribute__((always_inline))
 #define CLARY_NOINLINE __attribute__((noinline))  // keeps one loop's registers out of another's
 #if defined(__clang__)
-#define CLARY_UNROLL(n) _Pragma("clang loop unroll(full)")
+#define CLARY_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define CLARY_UNROLL(n) _Pragma("GCC unroll 16")
+#define CLARY_UNROLL _Pragma("GCC unroll 16")
 #endif
+// A loop over registers: i from 0 to a constant n, unrolled.
+#define CLARY_FOR(i, n) \
+  CLARY_UNROLL          \
+  for (int i = 0; i < (n); i++)
 
 // Per width, not by template arithmetic: g++ 12 does not convert between vectors of dependent size.
 template <int W>
@@ -52,7 +56,7 @@ struct Vec : Lanes<W_> {
   static CLARY_INLINE void finish_cells(char*, int) {
   }  // steps of one vector of rows, kBlockRows cells apart, just written
   static CLARY_INLINE void finish_values(char*, int, int, char*) {
-  }                   // [steps][width] v cells of a tile; room for four times that
+  }  // [steps][width] v cells of a tile; room for four times that
   struct Session {};  // lives while a thread has a block of kInt8 in hand
 
   template <class T>

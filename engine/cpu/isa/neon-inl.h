@@ -75,14 +75,14 @@ struct Neon : Vec<4> {
     static CLARY_INLINE void rows_apart(I (&acc)[R][NQ], const char* a, const char* b, int64_t b_row, int steps) {
       I cell[R];
       for (; steps >= 4; steps -= 4, a += 4 * kCellRow, b += 16) {
-        CLARY_UNROLL(8) for (int r = 0; r < R; r++) cell[r] = load<I>(b + r * b_row);
+        CLARY_FOR (r, R) cell[r] = load<I>(b + r * b_row);
         step<0>(acc, a, cell);
         step<1>(acc, a + kCellRow, cell);
         step<2>(acc, a + 2 * kCellRow, cell);
         step<3>(acc, a + 3 * kCellRow, cell);
       }
       for (; steps > 0; steps--, a += kCellRow, b += 4) {
-        CLARY_UNROLL(8) for (int r = 0; r < R; r++) cell[r] = broadcast(b + r * b_row);
+        CLARY_FOR (r, R) cell[r] = broadcast(b + r * b_row);
         step<0>(acc, a, cell);
       }
     }
@@ -91,7 +91,8 @@ struct Neon : Vec<4> {
       for (; steps > 0; steps--, a += kCellRow, b += b_step) {
         I row[NQ];
         load_rows(row, a);
-        CLARY_UNROLL(2) for (int r = 0; r < R; r += 4) {
+        CLARY_UNROLL
+        for (int r = 0; r < R; r += 4) {
           const I cells = load<I>(b + r * 4);
           Dot::template add<0>(acc[r], row, cells);
           Dot::template add<1>(acc[r + 1], row, cells);
@@ -104,14 +105,14 @@ struct Neon : Vec<4> {
     static CLARY_INLINE void step(I (&acc)[R][NQ], const char* a, const I (&cell)[R]) {
       I row[NQ];
       load_rows(row, a);
-      CLARY_UNROLL(8) for (int r = 0; r < R; r++) Dot::template add<lane>(acc[r], row, cell[r]);
+      CLARY_FOR (r, R) Dot::template add<lane>(acc[r], row, cell[r]);
 #if !defined(__clang__)
       asm volatile("" ::: "memory");  // g++ 12 would load all steps first and spill accumulators
 #endif
     }
     template <int NQ>
     static CLARY_INLINE void load_rows(I (&row)[NQ], const char* a) {
-      CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) row[j] = load<I>(a + j * 16);
+      CLARY_FOR (j, NQ) row[j] = load<I>(a + j * 16);
       Dot::prepare(row);
     }
     template <int NQ>
@@ -121,9 +122,7 @@ struct Neon : Vec<4> {
   struct F32 : ByLanes<F32, kEither> {
     template <int lane, int NQ>
     static CLARY_INLINE void add(I (&acc)[NQ], const I (&row)[NQ], I cell) {
-      CLARY_UNROLL(4)
-      for (int j = 0; j < NQ; j++)
-        acc[j] = (I)vfmaq_laneq_f32((float32x4_t)acc[j], (float32x4_t)row[j], (float32x4_t)cell, lane);
+      CLARY_FOR (j, NQ) acc[j] = (I)vfmaq_laneq_f32((float32x4_t)acc[j], (float32x4_t)row[j], (float32x4_t)cell, lane);
     }
   };
 
@@ -131,7 +130,8 @@ struct Neon : Vec<4> {
     // Pairs of vectors become their even and their odd channels (or keys).
     template <int NQ>
     static CLARY_INLINE void prepare(I (&row)[NQ]) {
-      CLARY_UNROLL(2) for (int j = 0; j + 1 < NQ; j += 2) {
+      CLARY_UNROLL
+      for (int j = 0; j + 1 < NQ; j += 2) {
         const int16x8_t x = (int16x8_t)row[j], y = (int16x8_t)row[j + 1];
         row[j] = (I)vuzp1q_s16(x, y);
         row[j + 1] = (I)vuzp2q_s16(x, y);
@@ -145,7 +145,8 @@ struct Neon : Vec<4> {
         acc[0] = (I)vmlal_laneq_s16((int32x4_t)acc[0], vget_low_s16(even), cell, 2 * lane);
         acc[0] = (I)vmlal_laneq_s16((int32x4_t)acc[0], vget_low_s16(odd), cell, 2 * lane + 1);
       } else {
-        CLARY_UNROLL(2) for (int j = 0; j < NQ; j += 2) {
+        CLARY_UNROLL
+        for (int j = 0; j < NQ; j += 2) {
           const int16x8_t even = (int16x8_t)row[j], odd = (int16x8_t)row[j + 1];
           acc[j] = (I)vmlal_laneq_s16((int32x4_t)acc[j], vget_low_s16(even), cell, 2 * lane);
           acc[j] = (I)vmlal_laneq_s16((int32x4_t)acc[j], vget_low_s16(odd), cell, 2 * lane + 1);
@@ -172,7 +173,7 @@ struct Neon : Vec<4> {
       I acc[R / 2][2 * NQ] = {}, pair[R / 2], next[R / 2];
       if constexpr (kCells == kApart) {
         for (; steps > 2; steps -= 4, a += 4 * kCellRow, b += 16) {
-          CLARY_UNROLL(4) for (int r = 0; r < R / 2; r++) {
+          CLARY_FOR (r, R / 2) {
             const int64x2_t x = load<int64x2_t>(b + 2 * r * b_row), y = load<int64x2_t>(b + (2 * r + 1) * b_row);
             pair[r] = (I)vzip1q_s64(x, y);
             next[r] = (I)vzip2q_s64(x, y);
@@ -181,29 +182,30 @@ struct Neon : Vec<4> {
           step<R, NQ>(acc, a + 2 * kCellRow, next);
         }
         if (steps > 0) {
-          CLARY_UNROLL(4)
-          for (int r = 0; r < R / 2; r++)
+          CLARY_FOR (r, R / 2)
             pair[r] = (I)vcombine_s64(load<int64x1_t>(b + 2 * r * b_row), load<int64x1_t>(b + (2 * r + 1) * b_row));
           step<R, NQ>(acc, a, pair);
         }
       } else {
         for (; steps > 0; steps -= 2, a += 2 * kCellRow, b += 2 * b_step) {
-          CLARY_UNROLL(4) for (int r = 0; r < R / 2; r++) pair[r] = load<I>(b + r * 16);
+          CLARY_FOR (r, R / 2) pair[r] = load<I>(b + r * 16);
           step<R, NQ>(acc, a, pair);
         }
       }
-      CLARY_UNROLL(4) for (int r = 0; r < R / 2; r++) CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) {
-        const int32x4_t x = (int32x4_t)acc[r][2 * j], y = (int32x4_t)acc[r][2 * j + 1];
-        sum[2 * r][j] = (I)vuzp1q_s32(x, y);
-        sum[2 * r + 1][j] = (I)vuzp2q_s32(x, y);
-      }
+      CLARY_FOR (r, R / 2)
+        CLARY_FOR (j, NQ) {
+          const int32x4_t x = (int32x4_t)acc[r][2 * j], y = (int32x4_t)acc[r][2 * j + 1];
+          sum[2 * r][j] = (I)vuzp1q_s32(x, y);
+          sum[2 * r + 1][j] = (I)vuzp2q_s32(x, y);
+        }
     }
     template <int R, int NQ>
     static CLARY_INLINE void step(I (&acc)[R / 2][2 * NQ], const char* a, const I (&pair)[R / 2]) {
-      CLARY_UNROLL(4) for (int j = 0; j < NQ; j++) CLARY_UNROLL(2) for (int h = 0; h < 2; h++) {
-        const I row = load<I>(a + h * kCellRow + j * 16);
-        CLARY_UNROLL(4) for (int r = 0; r < R / 2; r++) acc[r][2 * j + h] = Dot::mmla(acc[r][2 * j + h], row, pair[r]);
-      }
+      CLARY_FOR (j, NQ)
+        CLARY_FOR (h, 2) {
+          const I row = load<I>(a + h * kCellRow + j * 16);
+          CLARY_FOR (r, R / 2) acc[r][2 * j + h] = Dot::mmla(acc[r][2 * j + h], row, pair[r]);
+        }
     }
   };
   struct QK8 : ByPairs<QK8, kApart> {
@@ -238,16 +240,13 @@ struct Neon : Vec<4> {
   struct QK8 : ByLanes<QK8, kApart> {
     template <int lane, int NQ>
     static CLARY_INLINE void add(I (&acc)[NQ], const I (&q)[NQ], I k) {
-      CLARY_UNROLL(4)
-      for (int j = 0; j < NQ; j++) acc[j] = (I)vdotq_laneq_s32((int32x4_t)acc[j], (int8x16_t)q[j], (int8x16_t)k, lane);
+      CLARY_FOR (j, NQ) acc[j] = (I)vdotq_laneq_s32((int32x4_t)acc[j], (int8x16_t)q[j], (int8x16_t)k, lane);
     }
   };
   struct PV8 : ByLanes<PV8, kTogether> {
     template <int lane, int NQ>
     static CLARY_INLINE void add(I (&acc)[NQ], const I (&p)[NQ], I v) {
-      CLARY_UNROLL(4)
-      for (int j = 0; j < NQ; j++)
-        acc[j] = (I)vdotq_laneq_u32((uint32x4_t)acc[j], (uint8x16_t)p[j], (uint8x16_t)v, lane);
+      CLARY_FOR (j, NQ) acc[j] = (I)vdotq_laneq_u32((uint32x4_t)acc[j], (uint8x16_t)p[j], (uint8x16_t)v, lane);
     }
     static CLARY_INLINE void dot(I& acc, I p, I v) {
       acc = (I)vdotq_u32((uint32x4_t)acc, (uint8x16_t)p, (uint8x16_t)v);
