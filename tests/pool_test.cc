@@ -176,7 +176,6 @@ TEST(Pool, ForkWhileAnotherThreadCalls) {
     Instance mine(kWork);
     while (!stop) ASSERT_EQ(mine.run().status, CLARY_OK);
   });
-  Count warm;
   for (int repeat = 0; repeat < 5; repeat++) {
     const pid_t child = fork();
     if (child == 0) {
