@@ -44,6 +44,7 @@ CEILINGS = {  # the instruction that does a target's products, where it is not Z
     "avx2": YMM,
     "avxvnni": YMM | {"int8": "vpdpbusd ymm vex"},
     "avx512": ZMM | {"int8": "vpmaddwd zmm", "int16": "vpmaddwd zmm"},
+    "amx": ZMM | {"int8": "tdpbusd"},
     "neondot": {"int8": "sdot", "f32": "fmla"},
     "neoni8mm": {"int8": "smmla", "f32": "fmla"},
 }

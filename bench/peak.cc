@@ -71,12 +71,28 @@ X86(bf16_zmm, BF16_ZMM, "zmm")
 X86(fma_zmm, FMA_ZMM, "zmm")
 X86(fma_ymm, FMA_YMM, "ymm")
 
+// AMX: 16 x 64 by 64 x 16 bytes; six accumulators, twice a step. Not run on hardware yet.
+void tdpbusd() {
+  alignas(64) uint8_t config[64] = {1}, bytes[1024];
+  std::memset(bytes, 63, sizeof bytes);
+  for (int t = 0; t < 8; t++) config[16 + 2 * t] = 64, config[48 + t] = 16;
+  long n = kSteps;
+#define TILES(at) at(0) at(1) at(2) at(3) at(4) at(5)
+#define TDPBUSD(k) "tdpbusd %%tmm7, %%tmm6, %%tmm" #k "\n\t"
+  __asm__ volatile(
+      "ldtilecfg %1\n\ttileloadd (%2,%3,1), %%tmm6\n\ttileloadd (%2,%3,1), %%tmm7\n\t"
+      "1:\n\t" TILES(TDPBUSD) TILES(TDPBUSD) "dec %0\n\tjnz 1b\n\ttilerelease"
+      : "+r"(n)
+      : "m"(config), "r"(bytes), "r"(64l)
+      : "memory", "cc");
+}
+
 const Instruction kInstructions[] = {
-    {"vpdpbusd zmm", "int8", kAvx512Vnni, 128, busd_zmm}, {"vpdpbusd ymm", "int8", kAvx512Vnni, 64, busd_ymm},
-    {"vpdpbusd ymm vex", "int8", kAvxVnni, 64, busd_vex}, {"vpdpwssd zmm", "int16", kAvx512Vnni, 64, wssd_zmm},
-    {"vpmaddwd zmm", "int16", kAvx512, 64, maddwd_zmm},   {"vpmaddwd ymm", "int16", kAvx2, 32, maddwd_ymm},
-    {"vdpbf16ps zmm", "bf16", kAvx512Bf16, 64, bf16_zmm}, {"vfmadd231ps zmm", "f32", kAvx512, 32, fma_zmm},
-    {"vfmadd231ps ymm", "f32", kAvx2, 16, fma_ymm},
+    {"tdpbusd", "int8", kAmxInt8, 32768, tdpbusd},        {"vpdpbusd zmm", "int8", kAvx512Vnni, 128, busd_zmm},
+    {"vpdpbusd ymm", "int8", kAvx512Vnni, 64, busd_ymm},  {"vpdpbusd ymm vex", "int8", kAvxVnni, 64, busd_vex},
+    {"vpdpwssd zmm", "int16", kAvx512Vnni, 64, wssd_zmm}, {"vpmaddwd zmm", "int16", kAvx512, 64, maddwd_zmm},
+    {"vpmaddwd ymm", "int16", kAvx2, 32, maddwd_ymm},     {"vdpbf16ps zmm", "bf16", kAvx512Bf16, 64, bf16_zmm},
+    {"vfmadd231ps zmm", "f32", kAvx512, 32, fma_zmm},     {"vfmadd231ps ymm", "f32", kAvx2, 16, fma_ymm},
 };
 
 #elif defined(__aarch64__)

@@ -90,6 +90,7 @@ void phases(int N, int D, bool first) {
   constexpr bool kQuantised = a != Arithmetic::kF32, kFixed = a == Arithmetic::kInt8;
   constexpr bool kWiden = a == Arithmetic::kInt8 && !Facade::kDot8;
   constexpr int NQ = Facade::kMaxVectors, W = Facade::W, kVectors = kBlockRows / W, n = kTileKeys;
+  static_assert(kVectors % NQ == 0);
   Head head(N, D, a);
   const KvHead& kv = head.args.kv;
   const int width = code_dim(D), code = a == Arithmetic::kInt8 ? 1 : 2;
@@ -103,10 +104,15 @@ void phases(int N, int D, bool first) {
   });
 
   // The block as run() leaves it: packed q, settled frames.
+  [[maybe_unused]] const std::conditional_t<a == Arithmetic::kInt8, typename Facade::Session, char> session{};
   typename Kernel::Block& b = *Kernel::carve(head.scratch.data(), a, D, D);
   Rows rows = head.rows(0);
   const double pack_q = ns([&] { Kernel::template pack_q<a>(head.args, rows, b, kVectors); });
   typename Kernel::Operand k{kv.k_codes, width * code, 4}, v{kv.v_codes, 4, width * 4};
+  if constexpr (kFixed && Facade::kValueKeys > 4) {
+    v.row = Facade::kValueKeys < n ? Facade::kValueKeys : n;
+    if (Facade::kValueKeys == n) v.step = 4;
+  }
   double widen = 0;
   if constexpr (kWiden) {
     widen = ns([&] { Kernel::widen(kv.k_codes, b.stage, n * width); }) * 2;
