@@ -1,0 +1,60 @@
+// Kernel parameters: plain structs passed by value, the same text for host and device.
+#pragma once
+#include "layout.h"
+
+namespace clary::cuda {
+
+// How rows of a tensor can be read.
+enum Access : int32_t {
+  kChunks = 0,    // every row starts at a multiple of 16 bytes and its channels fill whole chunks of 16 bytes
+  kElements = 1,  // elements are aligned
+  kBytes = 2,     // nothing is
+};
+
+// A caller's tensor [B, H, L, D], D contiguous.
+struct Source {
+  const char* data;
+  int64_t batch, head, token;  // strides in bytes; any sign
+  int32_t heads;               // H
+  int32_t tokens;              // L
+  int32_t channels;            // D
+  int32_t access;              // Access
+};
+
+enum MeanKind : int32_t { kNoMean = 0, kExactMean = 1, kSampledMean = 2 };
+
+constexpr int kItemChannels = 32;  // channels of a work item of V, which has kScaleKeys keys
+
+// Arguments of statistics_* and quantise_*. Layouts of all outputs: layout.h.
+struct QuantiseArgs {
+  Source q, k, v;
+  const int32_t* kv_lens;  // [B] or null: keys from kv_lens[b] on are not read
+
+  int8_t* q_codes;
+  float* q_scales;
+  float*
+      q_shift;  // f32 [bh][Lq padded to kRowPad] or null: softmax scale * q . mean of K, natural units: what lse lacks
+  int8_t* k_codes;
+  float* k_scales;
+  uint8_t* v_codes;
+  float* v_scales;
+
+  // From statistics to quantise, per key head and chunk of chunk_rows() rows:
+  float* k_sums;  // f32 [bh][k_chunks][Dp] sums of K in units of 2^32, through the first rotation stage (rotation.cuh)
+  float* v_maxima;  // f32 [bh][v_chunks][Dvp] largest |v|; null: V scales are local
+
+  int32_t q_tiles, k_tiles,
+      v_tiles;  // work items per head: kTileKeys rows; kTileKeys keys; kScaleKeys keys x kItemChannels
+  int32_t q_items, k_items, v_items;  // in all; q, then v, then k
+  int32_t q_rows;                     // Lq padded to kRowPad
+  int32_t k_rows;                     // Lk padded to kTileKeys
+  int32_t dvp;                        // padded_dim(Dv)
+  int32_t v_group;                    // keys side by side in v codes: 128 or 64
+  int32_t mean;                       // MeanKind
+  int32_t k_chunks, v_chunks;         // strides of k_sums and v_maxima
+  float q_factor;                     // q scale = largest |stored rotated q| * q_factor
+  float k_factor;
+  float shift_factor;
+};
+
+}  // namespace clary::cuda

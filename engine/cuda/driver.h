@@ -1,0 +1,104 @@
+// The CUDA driver without linking it: hand-declared types, libcuda.so.1 opened on first use, entry points by version.
+//
+// Nothing here is included from the toolkit. Names and numbers are the driver API's (cuda.h); a function is asked for with
+// cuGetProcAddress at the version whose signature is declared here, so a newer driver cannot answer with another one.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/status.h"
+
+namespace clary::cuda {
+
+using Result = int32_t;        // CUresult
+using DeviceHandle = int32_t;  // CUdevice
+using DevicePointer = uint64_t;
+using Context = struct CUctx_st*;
+using Stream = struct CUstream_st*;
+using Library = struct CUlib_st*;
+using Kernel = struct CUkern_st*;
+using Function = struct CUfunc_st*;
+
+// CUresult, those that are told apart.
+constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitialized = 3, kDeinitialized = 4,
+                 kNoDevice = 100, kInvalidDevice = 101, kInvalidImage = 200, kInvalidContext = 201,
+                 kNoBinaryForGpu = 209, kEccUncorrectable = 214, kInvalidPtx = 218, kJitCompilerNotFound = 221,
+                 kUnsupportedPtxVersion = 222, kNotFound = 500, kNotReady = 600, kIllegalAddress = 700,
+                 kLaunchOutOfResources = 701, kSystemDriverMismatch = 803, kCompatNotSupportedOnDevice = 804;
+
+// CUdevice_attribute.
+enum DeviceAttribute : int32_t {
+  kMultiprocessors = 16,
+  kL2Size = 38,
+  kMajor = 75,
+  kMinor = 76,
+  kSharedPerMultiprocessor = 81,
+  kSharedPerBlockOptin = 97,
+};
+
+// CUlaunchAttribute and CUlaunchConfig.
+struct LaunchAttribute {
+  int32_t id;
+  char pad[4];
+  union {
+    char raw[64];
+    int32_t flag;
+  } value;
+};
+constexpr int32_t kProgrammaticSerialization = 6;  // the grid may start before the one ahead of it in the stream ends
+struct LaunchConfig {
+  uint32_t grid[3], block[3];
+  uint32_t shared_bytes;
+  Stream stream;
+  LaunchAttribute* attributes;
+  uint32_t attribute_count;
+};
+static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchConfig, stream) == 32 && sizeof(LaunchConfig) == 56);
+
+// X(member, symbol, version of the signature, parameters). All exist from kMinDriver on.
+#define CLARY_DRIVER_FUNCTIONS(X)                                                                                      \
+  X(init, cuInit, 2000, (uint32_t flags))                                                                              \
+  X(driver_version, cuDriverGetVersion, 2020, (int* version))                                                          \
+  X(device_count, cuDeviceGetCount, 2000, (int* count))                                                                \
+  X(device_get, cuDeviceGet, 2000, (DeviceHandle * device, int ordinal))                                               \
+  X(device_attribute, cuDeviceGetAttribute, 2000, (int* value, int32_t attribute, DeviceHandle device))                \
+  X(device_name, cuDeviceGetName, 2000, (char* name, int length, DeviceHandle device))                                 \
+  X(primary_retain, cuDevicePrimaryCtxRetain, 7000, (Context * context, DeviceHandle device))                          \
+  X(context_current, cuCtxGetCurrent, 4000, (Context * context))                                                       \
+  X(context_push, cuCtxPushCurrent, 4000, (Context context))                                                           \
+  X(context_pop, cuCtxPopCurrent, 4000, (Context * context))                                                           \
+  X(stream_capturing, cuStreamIsCapturing, 10000, (Stream stream, int* status))                                        \
+  X(library_load, cuLibraryLoadData, 12000,                                                                            \
+    (Library * library, const void* code, const int32_t* jit_options, void** jit_values, uint32_t jit_count,           \
+     const int32_t* options, void** values, uint32_t count))                                                           \
+  X(library_unload, cuLibraryUnload, 12000, (Library library))                                                         \
+  X(library_kernel, cuLibraryGetKernel, 12000, (Kernel * kernel, Library library, const char* name))                   \
+  X(kernel_function, cuKernelGetFunction, 12000, (Function * function, Kernel kernel))                                 \
+  X(launch, cuLaunchKernelEx, 11060, (const LaunchConfig* config, Function function, void** parameters, void** extra)) \
+  X(error_name, cuGetErrorName, 6000, (Result error, const char** name))
+
+constexpr int kMinDriver = 12000;           // CUDA 12.0: driver 525
+constexpr int kMinDependentLaunch = 12030;  // from here on programmatic dependency may be captured into a graph
+
+struct Driver {
+#define CLARY_DECLARE(member, symbol, version, parameters) Result(*member) parameters = nullptr;
+  CLARY_DRIVER_FUNCTIONS(CLARY_DECLARE)
+#undef CLARY_DECLARE
+  // Any other entry point, or null; for tests and benches.
+  void* (*find)(const char* symbol, int version) = nullptr;
+  int version = 0;  // 1000 * major + 10 * minor of the newest CUDA it supports
+};
+
+// The driver, opened and initialised by the first call; the same answer ever after, a failure included. Any thread.
+Status load_driver(const Driver** driver);
+
+// A failure of the driver as a status; `doing` completes "... failed while ...".
+Status driver_status(const Driver& driver, Result result, const char* doing);
+// Errors after which the context only ever returns errors: earlier work on the device failed.
+bool is_sticky(Result result);
+
+// Tests only, while nothing else runs: forgets the driver and all that hangs on it, and opens `path` from now on; null restores
+// libcuda.so.1.
+void set_driver_for_test(const char* path);
+
+}  // namespace clary::cuda

@@ -1,0 +1,56 @@
+// The GPUs of this machine and what is loaded on them: primary contexts, libraries, kernels. Filled on demand, kept for good.
+#pragma once
+#include <cstdint>
+
+#include "engine/cuda/driver.h"
+
+namespace clary::cuda {
+
+struct Gpu {
+  int ordinal = -1;
+  DeviceHandle handle = 0;
+  Context context = nullptr;  // the primary one, which torch uses too; retained once
+  int major = 0, minor = 0;   // compute capability
+  int multiprocessors = 0;
+  int shared_per_block = 0, shared_per_multiprocessor = 0, l2_size = 0;  // bytes
+  char name[64] = {0};
+};
+
+// Number of GPUs the driver shows (CUDA_VISIBLE_DEVICES applies).
+Status gpu_count(int* count);
+// GPU `ordinal`, its context retained. The pointer stays valid. Any thread.
+Status gpu(int ordinal, const Gpu** result);
+
+// Makes a GPU's context current for a scope and puts back what was there.
+class CurrentGpu {
+ public:
+  CurrentGpu() = default;
+  CurrentGpu(const CurrentGpu&) = delete;
+  ~CurrentGpu();
+  // Also where errors of earlier work come to light, before anything is launched: `stream` may be capturing.
+  Status enter(const Gpu& gpu, Stream stream);
+
+ private:
+  bool pushed_ = false;
+};
+
+// Kernel `name` of image `image` ("any/quantise"), loaded for `gpu`: the best image it can run, compiled by the driver from PTX
+// if there is no other. One CUlibrary per image, for all devices. REQUIRES gpu to be current.
+Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel);
+
+struct Launch {
+  Kernel kernel;
+  uint32_t grid;   // blocks; 0 launches nothing
+  uint32_t block;  // threads
+  uint32_t shared_bytes = 0;
+  bool overlap = false;  // may start before the grid ahead of it ends (it then waits with griddepcontrol)
+};
+// REQUIRES gpu to be current. `arguments` is the kernel's only parameter, copied by the driver.
+Status launch(const Gpu& gpu, Stream stream, const Launch& launch, void* arguments);
+
+// Tests only, while nothing else runs. See set_driver_for_test.
+void reset_gpus();
+// From now on every kernel comes from the PTX for `sm` (75: "sm_75"'s code path on any card); 0: the best image again.
+void use_ptx_for_test(int sm);
+
+}  // namespace clary::cuda

@@ -1,0 +1,26 @@
+// images.bin inside the library. CLARY_IMAGES is its path; CMake rebuilds this file when it changes.
+#include "engine/cuda/image.h"
+
+__asm__(
+    ".pushsection .rodata.clary_images, \"a\"\n"
+    ".balign 64\n"
+    ".hidden clary_images_begin\n.global clary_images_begin\n"
+    "clary_images_begin:\n"
+    ".incbin \"" CLARY_IMAGES
+    "\"\n"
+    ".hidden clary_images_end\n.global clary_images_end\n"
+    "clary_images_end:\n"
+    ".popsection\n");
+extern "C" {
+[[gnu::visibility("hidden")]] extern const uint8_t clary_images_begin[];
+[[gnu::visibility("hidden")]] extern const uint8_t clary_images_end[];
+}
+
+namespace clary::cuda {
+
+const Archive& embedded_images() {
+  static const Archive archive({clary_images_begin, clary_images_end});
+  return archive;
+}
+
+}  // namespace clary::cuda

@@ -1,0 +1,191 @@
+// Work items of Q and K: 128 rows, eight warps of 16. No staging: a thread's codes are whole 16-byte chunks of two rows, and four
+// threads fill 64 bytes side by side.
+#pragma once
+#include "../common/load.cuh"
+#include "rotation.cuh"
+
+namespace clary::cuda {
+
+// Rows first .. first + 15 of a head in the fragments of rotation.cuh; rows from `end` on are zero.
+template <class T, int D>
+__device__ __forceinline__ void load_rows(const Source& s, int bh, int first, int end, Slab<T>* slabs,
+                                          typename T::Pair (&x)[2][D / 32][4]) {
+  const int g = lane() >> 2, t = lane() & 3;
+  const char* base = head_of(s, bh) + first * s.token;
+  if (s.access == kChunks) {
+    constexpr int kSize = sizeof(typename T::Element);
+    const char* p = base + g * s.token + 8 * t * kSize;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      const bool there = first + g + 8 * r < end;
+#pragma unroll
+      for (int i = 0; i < D / 32; i++) {
+        // f32 rows may end inside eight channels; then the missing four are read from the last chunk and dropped
+        const int left = s.channels - (32 * i + 8 * t);
+        if (there && left >= 8) {
+          T::load8(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; j++) x[r][i][j] = T::zero();
+          if constexpr (kSize == 4)
+            if (there && left == 4) T::load4(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
+        }
+      }
+    }
+  } else {
+    Slab<T>& slab = slabs[warp()];
+#pragma unroll
+    for (int i = 0; i < D / 32; i++) {
+      fill_slab(slab, 16, 32 * i, s, [&](int row) { return first + row < end ? base + row * s.token : nullptr; });
+#pragma unroll
+      for (int r = 0; r < 2; r++) T::read8(&slab.rows[g + 8 * r][8 * t], x[r][i]);
+    }
+  }
+}
+
+template <int D>
+__device__ __forceinline__ float row_max(const Rotated<D>& y, int r) {
+  float m = 0;
+#pragma unroll
+  for (int i = 0; i < D / 32; i++)
+#pragma unroll
+    for (int j = 0; j < 8; j++) m = max_abs(m, y[r][i][j / 4][j % 4]);
+  return m;
+}
+
+// Codes round(y * inverse) of row g + 8 r. `row` is where the row begins in the first panel, `panel` the bytes of a panel
+// (layout.h, rows_offset; the swizzle repeats every eight rows).
+template <int D>
+__device__ __forceinline__ void store_row(const Rotated<D>& y, int r, float inverse, int8_t* row, int panel) {
+  constexpr int kWidth = panel_width(D);
+  const int g = lane() >> 2, t = lane() & 3;
+#pragma unroll
+  for (int s = 0; s < D / 64; s++) {  // positions 64 s + 16 t ..: blocks 4 s .. 4 s + 3
+    uint32_t w[4];
+#pragma unroll
+    for (int b = 0; b < 4; b++) {
+      const float (&z)[2][4] = y[r][2 * s + b / 2];
+      const auto code = [&](int n, int j) { return fmaf(z[n][b % 2 * 2 + j], inverse, kMagic); };
+      w[b] = pack_bytes(code(0, 0), code(0, 1), code(1, 0), code(1, 1));
+    }
+    *reinterpret_cast<Word4*>(row + (64 * s / kWidth) * panel + 16 * swizzle(g, (4 * s + t) % (kWidth / 16), kWidth)) =
+        Word4{w[0], w[1], w[2], w[3]};
+  }
+}
+
+// Where row `row` of a head begins in its first panel.
+template <int D>
+__device__ __forceinline__ int64_t rows_base(int bh, int rows, int row) {
+  return static_cast<int64_t>(bh) * rows * D + row * panel_width(D);
+}
+
+// Below it codes shrink instead of 127 / max overflowing.
+constexpr float kLeastMax = 7.52316385e-37f;  // 2^-120
+
+__device__ __forceinline__ float floor_max(float m) { return m < kLeastMax ? kLeastMax : m; }  // keeps NaN
+__device__ __forceinline__ float code_factor(float m) { return 127.0f * reciprocal(m); }
+
+// -kScale times the mean of K through the first stage, in the order of the accumulators: what a block's sum starts from.
+// Every thread of the block must call it; visible to all of them on return.
+template <int D>
+__device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, int64_t keys, float (&mean)[D]) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (a.mean == kNoMean || keys == 0) {
+    if (i < D) mean[i] = 0;
+  } else {
+    await_previous_grid();
+    if (i < D) {
+      const int64_t samples = mean_samples(mean_sampled(a.mean == kSampledMean, keys), keys);
+      const int chunks = static_cast<int>(chunk_count(samples));
+      const float* sums = a.k_sums + static_cast<int64_t>(bh) * a.k_chunks * D + i;
+      float parts[kMeanChunks], sum = 0;
+#pragma unroll
+      for (int c = 0; c < kMeanChunks; c++)
+        parts[c] = c < chunks ? load_fresh(sums + c * D) : 0.0f;  // all in flight at once
+#pragma unroll
+      for (int c = 0; c < kMeanChunks; c++) sum += parts[c];
+      mean[i] = sum * (-kRotationScale<D> * kSumUnit * reciprocal(static_cast<float>(samples)));
+    }
+  }
+  __syncthreads();
+}
+
+template <class T, int D>
+__device__ __forceinline__ void quantise_queries(const QuantiseArgs& a, int item, Slab<T>* slabs, float (&mean)[D]) {
+  const int bh = item / a.q_tiles, g = lane() >> 2, t = lane() & 3;
+  const int first = (item - bh * a.q_tiles) * kTileKeys + warp() * 16;
+  typename T::Pair x[2][D / 32][4];
+  Rotated<D> y;
+  load_rows<T, D>(a.q, bh, first, a.q.tokens, slabs, x);
+  if (a.q_shift) {
+    const int kv = bh / a.q.heads * a.k.heads + bh % a.q.heads / (a.q.heads / a.k.heads);
+    load_mean<D>(a, kv, key_count(a, kv), mean);
+  }
+  if (first >= a.q_rows) return;
+  const int row = bh * a.q_rows + first + g;
+  rotate_blocks<T, D>(x, y, [](int, int, int) { return 0.0f; });
+  if (a.q_shift) {
+    // the mean's share of the score: W is orthogonal, so the dot product can be taken after the first stage
+    float dot[2] = {0, 0};
+#pragma unroll
+    for (int b = 0; b < D / 16; b++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const float share = mean[b * 16 + i / 2 * 8 + 2 * t + i % 2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) dot[r] = fmaf(y[r][b / 2][i / 2][b % 2 * 2 + i % 2], share, dot[r]);
+      }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      dot[r] += __shfl_xor_sync(~0u, dot[r], 1);
+      dot[r] += __shfl_xor_sync(~0u, dot[r], 2);
+      if (t == 0) a.q_shift[row + 8 * r] = dot[r] * a.shift_factor;
+    }
+  }
+  rotate_across<D>(y);
+  float inverse[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    float m = row_max<D>(y, r);
+    m = max_abs(m, __shfl_xor_sync(~0u, m, 1));
+    m = floor_max(max_abs(m, __shfl_xor_sync(~0u, m, 2)));
+    if (t == 0) a.q_scales[row + 8 * r] = finite_or_nan(m) * a.q_factor;
+    inverse[r] = code_factor(m);
+  }
+  // eight rows further on the swizzle is the same
+  int8_t* codes = a.q_codes + rows_base<D>(bh, a.q_rows, first + g);
+#pragma unroll
+  for (int r = 0; r < 2; r++) store_row<D>(y, r, inverse[r], codes + 8 * r * panel_width(D), a.q_rows * panel_width(D));
+}
+
+template <class T, int D>
+__device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, Slab<T>* slabs, float (&mean)[D],
+                                              float (&maxima)[8]) {
+  const int bh = item / a.k_tiles, tile = item - bh * a.k_tiles, g = lane() >> 2, t = lane() & 3;
+  const int keys = key_count(a, bh);
+  if (tile * kTileKeys >= keys) return;
+  const int first = tile * kTileKeys + warp() * 16;
+  typename T::Pair x[2][D / 32][4];
+  Rotated<D> y;
+  load_rows<T, D>(a.k, bh, first, keys, slabs, x);
+  load_mean<D>(a, bh, keys, mean);
+  rotate_blocks<T, D>(x, y, [&](int b, int n, int j) { return mean[b * 16 + n * 8 + 2 * t + j]; });
+  rotate_across<D>(y);
+  const bool there[2] = {first + g < keys, first + g + 8 < keys};
+  const float own = max_of_warp(max_abs(there[0] ? row_max<D>(y, 0) : 0.0f, there[1] ? row_max<D>(y, 1) : 0.0f));
+  if (lane() == 0) maxima[warp()] = own;
+  __syncthreads();
+  float m = maxima[0];
+#pragma unroll
+  for (int w = 1; w < 8; w++) m = max_abs(m, maxima[w]);
+  m = floor_max(m);
+  const float inverse = code_factor(m);
+  int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, first + g);
+#pragma unroll
+  for (int r = 0; r < 2; r++)
+    store_row<D>(y, r, there[r] ? inverse : 0.0f, codes + 8 * r * panel_width(D), a.k_rows * panel_width(D));
+  if (threadIdx.x == 0)
+    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + tile] = finite_or_nan(m) * a.k_factor;
+}
+
+}  // namespace clary::cuda

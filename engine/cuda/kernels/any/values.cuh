@@ -1,0 +1,133 @@
+// Work items of V: 512 keys x 32 channels, the transpose done in registers by the packing itself.
+//
+// Thread (t = lane % 4, h = lane / 4 % 2, kg = lane / 8) holds channels 8 t .. + 7 of the eight keys 16 kg + 4 h + {0..3, 8..11} of
+// its warp's 64: one half of a 16-byte chunk of each of its channels (layout.h, key_slot). A warp's 8-byte stores fill 64 bytes of
+// a channel side by side.
+#pragma once
+#include "../common/load.cuh"
+#include "rows.cuh"
+
+namespace clary::cuda {
+
+// Key i of a thread's eight, within its 16.
+__device__ __forceinline__ int value_key(int half, int i) { return 4 * half + (i & 3) + 8 * (i >> 2); }
+
+template <class T>
+__device__ __forceinline__ void load_values(const Source& s, int bh, int first, int end, int channel, Slab<T>* slabs,
+                                            typename T::Pair (&x)[8][4]) {
+  const int t = lane() & 3, half = lane() >> 2 & 1, own = first + (lane() >> 3) * 16;
+  const char* base = head_of(s, bh);
+  if (s.access == kChunks) {
+    const int c = channel + 8 * t, left = s.channels - c;
+    const char* p = base + (own + value_key(half, 0)) * s.token + c * static_cast<int>(sizeof(typename T::Element));
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      const bool there = own + value_key(half, i) < end;
+      if (there && left >= 8) {
+        T::load8(p, x[i]);
+      } else {
+#pragma unroll
+        for (int j = 0; j < 4; j++) x[i][j] = T::zero();
+        if constexpr (sizeof(typename T::Element) == 4)
+          if (there && left == 4) T::load4(p, x[i]);
+      }
+      p += (i == 3 ? 5 : 1) * s.token;
+    }
+  } else {
+    Slab<T>& slab = slabs[warp()];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {  // row r of the slab is key i of threads 4 r .. 4 r + 3
+      fill_slab(slab, 8, channel, s, [&](int r) {
+        const int key = first + (r >> 1) * 16 + value_key(r & 1, i);
+        return key < end ? base + key * s.token : nullptr;
+      });
+      T::read8(&slab.rows[lane() >> 2][8 * t], x[i]);
+    }
+  }
+}
+
+// Codes + 128 of one channel's eight keys: two words, keys 0 1 8 9 and 2 3 10 11 of the half.
+template <class T>
+__device__ __forceinline__ void store_values(const typename T::Pair (&x)[8][4], int j, bool high, float inverse,
+                                             uint8_t* chunk) {
+  constexpr float kOffset = kMagic + 128.0f;
+  uint32_t w[2];
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const auto code = [&](int key) { return fmaf(high ? T::high(x[key][j]) : T::low(x[key][j]), inverse, kOffset); };
+    w[i] = pack_bytes(code(2 * i), code(2 * i + 1), code(2 * i + 4), code(2 * i + 5));
+  }
+  *reinterpret_cast<uint64_t*>(chunk) = static_cast<uint64_t>(w[1]) << 32 | w[0];
+}
+
+template <class T>
+union ValueMaxima {
+  typename T::Max warps[8][4][4];  // [warp][t][pair]
+  float chunks[8][kItemChannels];  // [warp][channel]
+};
+
+template <class T>
+__device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item, Slab<T>* slabs,
+                                                ValueMaxima<T>& shared) {
+  const int slices = a.dvp / kItemChannels, bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
+  const int block = in_head / slices, channel = (in_head - block * slices) * kItemChannels;
+  const int keys = key_count(a, bh), t = lane() & 3;
+  if (block * kScaleKeys >= keys) return;
+  const int first = block * kScaleKeys + warp() * 64;
+  typename T::Pair x[8][4];
+  load_values<T>(a.v, bh, first, keys, channel, slabs, x);
+
+  float amax[8];  // of channels 8 t ..
+  if (a.v_maxima) {
+    await_previous_grid();
+    const int chunks = static_cast<int>(chunk_count(keys)), c = lane();
+    const float* maxima = a.v_maxima + static_cast<int64_t>(bh) * a.v_chunks * a.dvp + channel + c;
+    float m = 0;  // a warp takes every eighth chunk
+    for (int i = warp(); i < chunks; i += 8) m = max_abs(m, load_fresh(maxima + i * a.dvp));
+    shared.chunks[warp()][c] = m;
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      amax[j] = shared.chunks[0][8 * t + j];
+#pragma unroll
+      for (int w = 1; w < 8; w++) amax[j] = max_abs(amax[j], shared.chunks[w][8 * t + j]);
+    }
+  } else {
+    typename T::Max m[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      m[j] = T::max_abs2(typename T::Max{}, x[0][j]);
+#pragma unroll
+      for (int i = 1; i < 8; i++) m[j] = T::max_abs2(m[j], x[i][j]);
+#pragma unroll
+      for (int lanes = 4; lanes <= 16; lanes *= 2) m[j] = T::max_abs2(m[j], shuffle_xor(m[j], lanes));
+      if (lane() < 4) shared.warps[warp()][t][j] = m[j];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      m[j] = shared.warps[0][t][j];
+#pragma unroll
+      for (int w = 1; w < 8; w++) m[j] = T::max_abs2(m[j], shared.warps[w][t][j]);
+      amax[2 * j] = T::low(m[j]);
+      amax[2 * j + 1] = T::high(m[j]);
+    }
+  }
+
+  const int blocks = a.v_maxima ? 1 : a.v_tiles / slices;
+  if (threadIdx.x < 4 && (!a.v_maxima || block == 0)) {
+    float* scales =
+        a.v_scales + (static_cast<int64_t>(bh) * blocks + (a.v_maxima ? 0 : block)) * a.dvp + channel + 8 * t;
+#pragma unroll
+    for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (1.0f / 127.0f);
+  }
+  const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
+  if (group_key >= a.k_rows) return;
+  uint8_t* codes = a.v_codes + static_cast<int64_t>(bh) * a.k_rows * a.dvp + (lane() >> 2 & 1) * 8;
+#pragma unroll
+  for (int j = 0; j < 8; j++)
+    store_values<T>(x, j / 2, j % 2, code_factor(floor_max(amax[j])),
+                    codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, group_key));
+}
+
+}  // namespace clary::cuda

@@ -1,0 +1,123 @@
+// The PTX this project uses, one small function per instruction, and the two facts about a target that shared code asks for.
+// Nothing here is included from the toolkit: kernels compile with NVRTC and no headers.
+#pragma once
+#include "engine/cuda/layout.h"
+
+namespace clary::cuda {
+
+// __CUDA_ARCH__ as features. Shared code tests these, never an architecture.
+#if defined(__CUDA_ARCH__)
+constexpr int kArch = __CUDA_ARCH__;
+#else  // nvcc's pass for the host, which compiles no body
+constexpr int kArch = 0;
+#endif
+constexpr bool kHasAmpereMma = kArch >= 800;        // m16n8k16 for f16 and bf16, maxima that keep NaN, redux
+constexpr bool kHasDependentLaunch = kArch >= 900;  // griddepcontrol
+
+constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: the low bits of x + kMagic are round-half-even(x)
+
+// Which of the two leaves the tightest kernels without spills depends on the compiler's back end (any/README.md).
+__device__ __forceinline__ int lane() {
+  if constexpr (kArch >= 1000) {
+    return static_cast<int>(threadIdx.x & 31);
+  } else {
+    uint32_t r;
+    asm("mov.u32 %0, %%laneid;" : "=r"(r));
+    return static_cast<int>(r);
+  }
+}
+__device__ __forceinline__ int warp() { return static_cast<int>(threadIdx.x >> 5); }
+
+struct alignas(16) Word4 {
+  uint32_t x, y, z, w;
+};
+
+// Global memory read once: past the L1.
+__device__ __forceinline__ Word4 load_once(const void* p) {
+  Word4 r;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "l"(p));
+  return r;
+}
+// Written by a grid this one may overlap with: through the L2, and not before await_previous_grid().
+__device__ __forceinline__ float load_fresh(const float* p) {
+  float r;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(r) : "l"(p) : "memory");
+  return r;
+}
+
+__device__ __forceinline__ uint32_t prmt(uint32_t a, uint32_t b, uint32_t selector) {
+  uint32_t r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+  return r;
+}
+// Four floats kMagic + n to four bytes n.
+__device__ __forceinline__ uint32_t pack_bytes(float a, float b, float c, float d) {
+  const uint32_t low = prmt(__float_as_uint(a), __float_as_uint(b), 0x0040);
+  const uint32_t high = prmt(__float_as_uint(c), __float_as_uint(d), 0x0040);
+  return prmt(low, high, 0x5410);
+}
+
+// 1 / x to one unit in the last place; x a normal number.
+__device__ __forceinline__ float reciprocal(float x) {
+  float r;
+  asm("rcp.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
+// max(m, |x|) that keeps NaN. REQUIRES m >= 0 or NaN.
+__device__ __forceinline__ float max_abs(float m, float x) {
+  if constexpr (kHasAmpereMma) {
+    float r;
+    asm("{.reg .f32 t; abs.f32 t, %2; max.NaN.f32 %0, %1, t;}" : "=f"(r) : "f"(m), "f"(x));
+    return r;
+  } else {  // of non-negative floats the integers have the same order, NaN above all
+    return __uint_as_float(max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
+  }
+}
+// The same over all lanes, for m >= 0 or NaN.
+__device__ __forceinline__ float max_of_warp(float m) {
+  if constexpr (kHasAmpereMma) {
+    uint32_t r;
+    asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(__float_as_uint(m)));
+    return __uint_as_float(r);
+  } else {
+    for (int i = 16; i; i >>= 1) m = max_abs(m, __shfl_xor_sync(~0u, m, i));
+    return m;
+  }
+}
+// NaN unless x is finite; x otherwise.
+__device__ __forceinline__ float finite_or_nan(float x) { return fmaf(x, 0.0f, x); }
+
+// c + a b: a 16 x 16 row-major, b 16 x 8, f32 accumulation; fragments of PTX ISA "mma.m16n8k16".
+__device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  if constexpr (kHasAmpereMma) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {  // two halves of the sum
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+      asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+          : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+          : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+  }
+}
+
+// Programmatic dependent launch; without it grids do not overlap and both do nothing.
+__device__ __forceinline__ void let_next_grid_start() {
+  if constexpr (kHasDependentLaunch) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+__device__ __forceinline__ void await_previous_grid() {
+  if constexpr (kHasDependentLaunch) asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+}  // namespace clary::cuda

@@ -1,0 +1,105 @@
+// Where every quantised byte lies in the workspace: the contract between the quantiser, the attention kernels and the tests.
+// Compiled for the host and for the device; nothing else states these layouts.
+//
+// Names: Lp = tokens padded, Dp = head_dim padded (padded_dim), bh = batch * heads + head, panel = min(Dp, 128) channels.
+//
+//   q codes   s8 [bh][Dp / panel][Lq padded to kRowPad][panel]      chunks of 16 bytes swizzled (swizzle)
+//   q scales  f32 [bh][Lq padded to kRowPad]                        score of (row, key) = q scale * k scale * sum of codes,
+//   k codes   s8 [bh][Dp / panel][Lk padded to kTileKeys][panel]      in log2 units: softmax scale and log2(e) are in q's
+//   k scales  f32 [bh][Lk / kTileKeys, rounded up]
+//   v codes   u8 [bh][Lk padded / group][Dvp][group keys]           code + 128, keys permuted (key_slot), chunks swizzled;
+//                                                                     group = 128 or 64 keys (QuantiseArgs::v_group)
+//   v scales  f32 [bh][Lk / kScaleKeys, rounded up][Dvp]            value = (code - 128) * scale; one block if per channel
+//
+// Rows of q from Lq to the padding and keys from the sequence's length to the end of their tile have code 0 (v: 128). Tiles and
+// scale blocks that lie wholly past a length are not written. A tile of 128 keys of a panel is 128 * panel contiguous bytes, so
+// one bulk copy, or a plain copy, puts it into shared memory as ldmatrix and wgmma descriptors want it (hopper: 128-byte
+// swizzle for 128-byte rows, 64-byte swizzle for 64-byte rows).
+#pragma once
+
+#if defined(__CUDACC_RTC__)
+namespace clary::cuda {
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+}  // namespace clary::cuda
+#else
+#include <cstdint>
+#endif
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define CLARY_BOTH __host__ __device__
+#else
+#define CLARY_BOTH
+#endif
+
+namespace clary::cuda {
+
+constexpr int kTileKeys = 128;     // keys that share a K scale
+constexpr int kScaleKeys = 512;    // keys that share a V scale per channel
+constexpr int kRowPad = 16;        // rows of one MMA
+constexpr int kPanelMax = 128;     // bytes of a swizzled row
+constexpr int kMeanChunks = 16;    // at most: partial sums of K per head
+constexpr int kMeanStep = 16;      // a sampled mean takes one key of so many
+constexpr int kSampleFrom = 1024;  // keys from which on the mean is sampled: 64 samples
+
+CLARY_BOTH constexpr int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
+CLARY_BOTH constexpr int64_t pad_to(int64_t x, int64_t y) { return ceil_div(x, y) * y; }
+
+// The rotation's size: 64, 128 or 256. REQUIRES 1 <= d <= 256.
+CLARY_BOTH constexpr int padded_dim(int d) { return d <= 64 ? 64 : d <= 128 ? 128 : 256; }
+CLARY_BOTH constexpr int panel_width(int dp) { return dp < kPanelMax ? dp : kPanelMax; }
+
+// Chunk `chunk` of 16 bytes of row `row`, in rows of `width` = 64 or 128 bytes, lies at this chunk of the row: eight rows at one
+// chunk then touch all banks.
+CLARY_BOTH constexpr int swizzle(int64_t row, int chunk, int width) {
+  return chunk ^ static_cast<int>(width == 128 ? row & 7 : (row >> 1) & 3);
+}
+
+// Byte of (row, position) in one head's q or k codes; `rows` is the padded count.
+CLARY_BOTH constexpr int64_t rows_offset(int dp, int64_t rows, int64_t row, int position) {
+  const int width = panel_width(dp);
+  const int64_t panel = position / width;
+  const int in_panel = position % width;
+  return (panel * rows + row) * width + swizzle(row, in_panel >> 4, width) * 16 + (in_panel & 15);
+}
+
+// Slot of token `key` within its 16, so that the packed accumulators of Q K^T are an A fragment of P V as they stand: slots hold
+// keys 0 1 8 9 2 3 10 11 4 5 12 13 6 7 14 15.
+CLARY_BOTH constexpr int key_slot(int key) { return key / 8 * 2 + key / 2 % 4 * 4 + key % 2; }
+
+// Byte of (channel, key) in one head's v codes.
+CLARY_BOTH constexpr int64_t values_offset(int dvp, int group, int channel, int64_t key) {
+  const int in_group = static_cast<int>(key % group);
+  return (key / group * dvp + channel) * group + swizzle(channel, in_group >> 4, group) * 16 + key_slot(in_group & 15);
+}
+
+// The rotated vector is W x / sqrt(Dp), W the Walsh-Hadamard matrix in natural (Sylvester) order: W[i][j] = -1 to the number of
+// bits i and j have in common. Position p of a code row holds its element rotated_channel(p); q and k alike, so q k^T is as it was.
+CLARY_BOTH constexpr int rotated_channel(int p) {
+  return (p & 1) | (p >> 2 & 1) << 1 | (p >> 1 & 1) << 2 | (p >> 4 & 3) << 3 | (p >> 3 & 1) << 5 | (p >> 6) << 6;
+}
+
+// The keys K's mean is taken over: all `keys`, or every kMeanStep-th, at an offset that moves so that data with a period of
+// kMeanStep is seen whole. Both depend on the sequence's own length only.
+CLARY_BOTH constexpr bool mean_sampled(bool allowed, int64_t keys) { return allowed && keys >= kSampleFrom; }
+CLARY_BOTH constexpr int64_t mean_samples(bool sampled, int64_t keys) { return sampled ? keys / kMeanStep : keys; }
+CLARY_BOTH constexpr int64_t mean_key(bool sampled, int64_t i) {
+  return sampled ? i * kMeanStep + (i * 7 & (kMeanStep - 1)) : i;
+}
+// Rows of a chunk of statistics: as many as make at most kMeanChunks of them.
+CLARY_BOTH constexpr int64_t chunk_rows(int64_t rows) {
+  const int64_t even = pad_to(ceil_div(rows, kMeanChunks), 32);
+  return even < 256 ? 256 : even;
+}
+CLARY_BOTH constexpr int64_t chunk_count(int64_t rows) { return ceil_div(rows, chunk_rows(rows)); }
+// No sequence of at most `rows` rows has more chunks.
+CLARY_BOTH constexpr int64_t chunk_bound(int64_t rows) {
+  const int64_t most = ceil_div(rows, 256);
+  return most < kMeanChunks ? most : kMeanChunks;
+}
+
+}  // namespace clary::cuda

@@ -1,0 +1,139 @@
+// The two launches of preprocessing: sizes, places and constants.
+#include "engine/cuda/quantise.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "engine/quant/formats.h"
+
+namespace clary::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr char kImage[] = "any/quantise";
+
+Source source_of(const View& v) {
+  const int64_t size = v.size();
+  Source s = {};
+  s.data = v.data;
+  const auto stride = [&](int i) { return v.shape[i] > 1 ? v.stride[i] * size : 0; };
+  s.batch = stride(0);
+  s.head = stride(1);
+  s.token = stride(2);
+  s.heads = static_cast<int32_t>(v.shape[1]);
+  s.tokens = static_cast<int32_t>(v.shape[2]);
+  s.channels = static_cast<int32_t>(v.shape[3]);
+  const int64_t all = reinterpret_cast<int64_t>(v.data) | s.batch | s.head | s.token;
+  s.access = (all | s.channels * size) % 16 == 0 ? kChunks : all % size == 0 ? kElements : kBytes;
+  return s;
+}
+
+// Hands out places one after the other, each at a multiple of 256 bytes.
+struct Layout {
+  uint64_t end = 0;
+  uint64_t take(int64_t bytes) {
+    const uint64_t at = end;
+    end = static_cast<uint64_t>(pad_to(static_cast<int64_t>(end) + bytes, 256));
+    return at;
+  }
+};
+
+const char* suffix(int32_t dtype) { return dtype == CLARY_F16 ? "f16" : dtype == CLARY_BF16 ? "bf16" : "f32"; }
+
+}  // namespace
+
+Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantisePlan* plan) {
+  *plan = {};
+  QuantiseArgs& a = plan->args;
+  const int dp = padded_dim(p.D);
+  const int64_t q_heads = p.B * p.Hq, k_heads = p.B * p.Hkv;
+  const int64_t q_rows = pad_to(p.Lq, kRowPad), k_rows = pad_to(p.Lk, kTileKeys);
+  a.dvp = padded_dim(p.Dv);
+  a.v_group = options.v_group;
+  a.mean = options.mean;
+
+  const int64_t q_tiles = ceil_div(p.Lq, kTileKeys), k_tiles = k_rows / kTileKeys,
+                v_blocks = ceil_div(p.Lk, kScaleKeys);
+  const int64_t v_tiles = v_blocks * (a.dvp / kItemChannels);
+  const int64_t items = q_heads * q_tiles + k_heads * (k_tiles + v_tiles);
+  // Rows are counted, and rows times channels of one head addressed, in 32 bits.
+  constexpr int64_t kMost = INT32_MAX;
+  if (q_heads * q_rows > kMost || k_heads * k_rows > kMost || q_rows * kPanelMax > kMost ||
+      k_rows * kPanelMax > kMost || items > kMost)
+    return Status::error(CLARY_NOT_SUPPORTED, "Split the batch or the sequence.", "B * H * L is past 2^31 rows");
+
+  a.q = source_of(p.q);
+  a.k = source_of(p.k);
+  a.v = source_of(p.v);
+  a.kv_lens = p.kv_lens;
+  a.q_tiles = static_cast<int32_t>(q_tiles);
+  a.k_tiles = static_cast<int32_t>(k_tiles);
+  a.v_tiles = static_cast<int32_t>(v_tiles);
+  a.q_items = static_cast<int32_t>(q_heads * q_tiles);
+  a.k_items = static_cast<int32_t>(k_heads * k_tiles);
+  a.v_items = static_cast<int32_t>(k_heads * v_tiles);
+  a.q_rows = static_cast<int32_t>(q_rows);
+  a.k_rows = static_cast<int32_t>(k_rows);
+
+  // Codes hold W x / (2 Dp) up to their factor (kernels/any/rotation.cuh): back to W x / sqrt(Dp), over 127.
+  const double unit = 2.0 * std::sqrt(static_cast<double>(dp)) / kQ8Max;
+  a.q_factor = static_cast<float>(unit * p.scale * 1.4426950408889634);
+  a.k_factor = static_cast<float>(unit);
+  a.shift_factor = static_cast<float>(-0.25 * dp * dp * p.scale);
+
+  // Sampling begins at kSampleFrom keys, so shorter sequences of a batch may take more rows than the longest.
+  const bool sampled = mean_sampled(options.mean == kSampledMean, p.Lk);
+  const int64_t k_sampled =
+      sampled ? std::max<int64_t>(p.Lk / kMeanStep, std::min<int64_t>(p.Lk, kSampleFrom - 1)) : p.Lk;
+  a.k_chunks = options.mean == kNoMean ? 0 : static_cast<int32_t>(chunk_bound(k_sampled));
+  a.v_chunks = options.v_per_channel ? static_cast<int32_t>(chunk_bound(p.Lk)) : 0;
+  plan->statistics_blocks = static_cast<uint32_t>(k_heads * (a.k_chunks + a.v_chunks));
+  plan->quantise_blocks = static_cast<uint32_t>(items);
+
+  Layout layout;
+  plan->offsets.q_codes = layout.take(q_heads * q_rows * dp);
+  plan->offsets.q_scales = layout.take(q_heads * q_rows * 4);
+  plan->offsets.q_shift = layout.take(options.shift ? q_heads * q_rows * 4 : 0);
+  plan->offsets.k_codes = layout.take(k_heads * k_rows * dp);
+  plan->offsets.k_scales = layout.take(k_heads * k_tiles * 4);
+  plan->offsets.v_codes = layout.take(k_heads * k_rows * a.dvp);
+  plan->offsets.v_scales = layout.take(k_heads * (options.v_per_channel ? 1 : v_blocks) * a.dvp * 4);
+  plan->offsets.k_sums = layout.take(k_heads * a.k_chunks * dp * 4);
+  plan->offsets.v_maxima = layout.take(k_heads * a.v_chunks * a.dvp * 4);
+  plan->workspace = layout.end + 255;
+
+  std::snprintf(plan->statistics_kernel, sizeof plan->statistics_kernel, "statistics_%s", suffix(p.q.dtype));
+  std::snprintf(plan->quantise_kernel, sizeof plan->quantise_kernel, "quantise_%s_%d", suffix(p.q.dtype), dp);
+  // Marks, until bind() makes pointers of them.
+  a.q_shift = options.shift ? reinterpret_cast<float*>(1) : nullptr;
+  a.v_maxima = options.v_per_channel ? reinterpret_cast<float*>(1) : nullptr;
+  return {};
+}
+
+void bind(QuantisePlan* plan, char* workspace) {
+  QuantiseArgs& a = plan->args;
+  const QuantisePlan::Offsets& o = plan->offsets;
+  char* base = reinterpret_cast<char*>(pad_to(reinterpret_cast<int64_t>(workspace), 256));
+  a.q_codes = reinterpret_cast<int8_t*>(base + o.q_codes);
+  a.q_scales = reinterpret_cast<float*>(base + o.q_scales);
+  a.q_shift = a.q_shift ? reinterpret_cast<float*>(base + o.q_shift) : nullptr;
+  a.k_codes = reinterpret_cast<int8_t*>(base + o.k_codes);
+  a.k_scales = reinterpret_cast<float*>(base + o.k_scales);
+  a.v_codes = reinterpret_cast<uint8_t*>(base + o.v_codes);
+  a.v_scales = reinterpret_cast<float*>(base + o.v_scales);
+  a.k_sums = reinterpret_cast<float*>(base + o.k_sums);
+  a.v_maxima = a.v_maxima ? reinterpret_cast<float*>(base + o.v_maxima) : nullptr;
+}
+
+Status quantise(const Gpu& gpu, const QuantisePlan& plan, Stream stream) {
+  QuantiseArgs args = plan.args;
+  Kernel kernel = nullptr;
+  if (plan.statistics_blocks) {
+    if (Status s = find_kernel(gpu, kImage, plan.statistics_kernel, &kernel); !s) return s;
+    if (Status s = launch(gpu, stream, {kernel, plan.statistics_blocks, kThreads}, &args); !s) return s;
+  }
+  if (Status s = find_kernel(gpu, kImage, plan.quantise_kernel, &kernel); !s) return s;
+  return launch(gpu, stream, {kernel, plan.quantise_blocks, kThreads, 0, plan.statistics_blocks != 0}, &args);
+}
+
+}  // namespace clary::cuda

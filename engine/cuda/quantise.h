@@ -1,0 +1,40 @@
+// Preprocessing on the GPU: q, k, v of a problem to codes and scales in its workspace, in at most two launches.
+//
+// plan_quantise() is pure (shapes and strides only), quantise() only launches. Layouts: layout.h. Schedule and figures:
+// kernels/any/README.md.
+#pragma once
+#include "engine/cuda/args.h"
+#include "engine/cuda/gpu.h"
+#include "engine/problem.h"
+
+namespace clary::cuda {
+
+struct QuantiseOptions {
+  MeanKind mean = kSampledMean;  // what is taken from every key; softmax does not see it
+  bool v_per_channel =
+      false;           // one V scale per channel over all keys (reads V twice) instead of one per kScaleKeys keys
+  int v_group = 128;   // keys side by side in the v codes: 128, or 64 for kernels with 192-key tiles
+  bool shift = false;  // also q . mean of K per row, which an lse needs
+};
+
+struct QuantisePlan {
+  QuantiseArgs args = {};  // output pointers are null until bind()
+  uint64_t workspace = 0;  // bytes
+  uint32_t statistics_blocks = 0, quantise_blocks = 0;
+  char statistics_kernel[32] = {0}, quantise_kernel[32] = {0};
+  // Where each output begins, in bytes from the workspace's first multiple of 256.
+  struct Offsets {
+    uint64_t q_codes, q_scales, q_shift, k_codes, k_scales, v_codes, v_scales, k_sums, v_maxima;
+  } offsets = {};
+};
+
+// REQUIRES problem.check(), and not varlen. Fails only past 2^31 rows or work items.
+Status plan_quantise(const Problem& problem, const QuantiseOptions& options, QuantisePlan* plan);
+
+// Points the outputs into `workspace`: device memory of plan.workspace bytes, any alignment. Reads nothing.
+void bind(QuantisePlan* plan, char* workspace);
+
+// Launches on `stream`. REQUIRES a bound plan and `gpu` current (CurrentGpu). Asynchronous; may be captured.
+Status quantise(const Gpu& gpu, const QuantisePlan& plan, Stream stream);
+
+}  // namespace clary::cuda
