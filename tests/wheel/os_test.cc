@@ -1,0 +1,91 @@
+// The real world's implementations: atomic writes, bounded programs, a child's environment.
+#include <fcntl.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "support.h"
+#include "wheel/os/posix.h"
+
+namespace clary::tool::test {
+namespace {
+
+std::string dir_of_temp() { return dir_name(temp_file("x", "")); }
+
+TEST(PosixDisk, WritesAtOnce) {
+  PosixDisk disk;
+  const std::string dir = dir_of_temp() + "/a/b/c", path = dir + "/f.txt";
+  ASSERT_TRUE(disk.make_dirs(dir));
+  ASSERT_TRUE(disk.make_dirs(dir));  // again
+  ASSERT_TRUE(disk.write(path, "one"));
+  const Result<Mapping> old = disk.map(path);
+  ASSERT_TRUE(disk.write(path, "two"));
+  EXPECT_EQ(text(old->bytes), "one");  // a reader keeps the file it opened
+  EXPECT_EQ(*disk.read(path, 100), "two");
+  EXPECT_EQ(*disk.list(dir), Strings{"f.txt"});  // nothing left beside it
+  EXPECT_EQ(disk.info(path)->size, 3u);
+  EXPECT_TRUE(disk.info(dir)->is_dir);
+  EXPECT_FALSE(disk.write(dir_of_temp() + "/none/f.txt", "x"));
+  EXPECT_FALSE(disk.make_dirs(path + "/below"));
+}
+
+TEST(PosixDisk, LinksOrCopies) {
+  PosixDisk disk;
+  const std::string from = temp_file("from.bin", std::string(100'000, 'q')), to = dir_of_temp() + "/to.bin";
+  for (int i = 0; i < 2; i++) {  // also over what is there, and over itself
+    ASSERT_TRUE(disk.link_or_copy(from, to));
+    EXPECT_EQ(disk.info(to)->size, 100'000u);
+  }
+  for (const std::string& name : *disk.list(dir_of_temp())) EXPECT_EQ(name.find(".part-"), name.npos) << name;
+  EXPECT_FALSE(disk.link_or_copy(dir_of_temp() + "/gone", to));
+}
+
+TEST(PosixDisk, SaysWhatItCannotRead) {
+  PosixDisk disk;
+  EXPECT_EQ(disk.map("/").error().message, "a folder, not a file: /");
+  EXPECT_EQ(disk.map("/dev/zero").error().message, "not a regular file: /dev/zero");
+  EXPECT_EQ(disk.map("/gone").error().message, "cannot open /gone: No such file or directory");
+  EXPECT_TRUE(disk.map(temp_file("empty", ""))->bytes.empty());
+  EXPECT_LE(disk.read("/dev/zero", 100)->size(), 100u);
+}
+
+TEST(PosixProc, RunsWithoutAShell) {
+  PosixProc proc;
+  const Result<Finished> done = proc.run({"printf", "%s|", "a b", "$HOME", "`x`"}, 10);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->out, "a b|$HOME|`x`|");
+  EXPECT_EQ(proc.run({"sh", "-c", "echo no >&2; exit 3"}, 10)->exit_code, 3);
+  EXPECT_EQ(proc.run({"sh", "-c", "echo no >&2; exit 3"}, 10)->err, "no\n");
+  EXPECT_FALSE(proc.run({"no-such-program-here"}, 10));
+  EXPECT_TRUE(proc.find("sh"));
+  EXPECT_GE(proc.cores(), 1);
+}
+
+TEST(PosixProc, EndsWhatDoesNot) {
+  PosixProc proc;
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_FALSE(proc.run({"sh", "-c", "sleep 60 & sleep 60"}, 1));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST(PosixProc, ChildrenSeeNoToken) {
+  PosixProc proc;
+  setenv("HF_TOKEN", "hf_secret", 1);
+  setenv("CUDA_HOME", "/cuda", 1);
+  const std::string environment = proc.run({"env"}, 10)->out;
+  EXPECT_EQ(environment.find("hf_secret"), std::string::npos);
+  EXPECT_NE(environment.find("CUDA_HOME=/cuda"), std::string::npos);
+  EXPECT_EQ(proc.env("HF_TOKEN"), "hf_secret");
+  unsetenv("HF_TOKEN");
+  unsetenv("CUDA_HOME");
+}
+
+TEST(FdOut, NoColourWithoutATerminal) {
+  PosixProc proc;
+  FdOut out(open("/dev/null", 1), proc);
+  EXPECT_FALSE(out.terminal);
+  EXPECT_FALSE(out.colour);
+}
+
+}  // namespace
+}  // namespace clary::tool::test

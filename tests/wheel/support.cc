@@ -1,0 +1,92 @@
+#include "support.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "wheel/os/posix.h"
+
+namespace clary::tool::test {
+namespace {
+
+std::string temp_dir() {
+  static const std::string dir = [] {
+    std::string form = testing::TempDir() + "clary-test-XXXXXX";
+    return std::string(mkdtemp(form.data()));
+  }();
+  return dir;
+}
+
+}  // namespace
+
+std::string transcript(MemoryWorld& world, const Strings& args) {
+  world.out.text.clear(), world.err.text.clear();
+  const int code = run_clary(world.ctx, args);
+  Strings words;
+  for (const std::string& arg : args) words.push_back(shell(arg));
+  std::string out = "$ clary " + join(words, " ") + "\nexit " + std::to_string(code) + "\n";
+  out += "--- stdout\n" + world.out.text + "--- stderr\n" + world.err.text;
+  if (!world.disk.written.empty()) {
+    out += "--- written\n";
+    for (const std::string& path : world.disk.written) out += path + "\n";
+  }
+  return out;
+}
+
+void expect_snapshot(const std::string& name, const std::string& text) {
+  const std::string path = std::string(CLARY_SOURCE_DIR) + "/tests/wheel/snapshots/" + name + ".txt";
+  if (std::getenv("CLARY_UPDATE_SNAPSHOTS")) {
+    std::ofstream(path, std::ios::binary) << text;
+    return;
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream stored;
+  stored << file.rdbuf();
+  EXPECT_TRUE(file.is_open()) << "no snapshot " << path << "; CLARY_UPDATE_SNAPSHOTS=1 writes it";
+  EXPECT_EQ(stored.str(), text) << "snapshot " << name << " differs; CLARY_UPDATE_SNAPSHOTS=1 rewrites it";
+}
+
+std::string run_program(const Strings& argv) {
+  PosixProc proc;
+  const Result<Finished> done = proc.run(argv, 120);
+  return done && done->exit_code == 0 ? done->out : "";
+}
+
+std::string temp_file(const std::string& name, const std::string& content) {
+  const std::string path = temp_dir() + "/" + name;
+  std::ofstream(path, std::ios::binary) << content;
+  return path;
+}
+
+std::string oracle_python(const std::string& script, const std::string& input) {
+  PosixProc proc;
+  const std::string given = proc.env("CLARY_TEST_PYTHON").value_or("");
+  for (const std::string& python :
+       {given, std::string(CLARY_SOURCE_DIR) + "/.venv/bin/python", std::string("python3")}) {
+    if (python.empty() ||
+        run_program({python, "-c", "import packaging.version, packaging.specifiers; print(1)"}).empty())
+      continue;
+    const std::string out = run_program({python, temp_file("oracle.py", script), temp_file("oracle.txt", input)});
+    EXPECT_FALSE(out.empty()) << "the oracle failed";
+    return out;
+  }
+  return "";
+}
+
+void for_each_damage(const std::string& good, size_t flips, const std::function<void(const std::string&)>& see) {
+  for (size_t i = 0; i < good.size(); i += good.size() / 400 + 1) see(good.substr(0, i));
+  uint64_t seed = 88172645463325252;  // xorshift: the same damage on every machine
+  for (size_t i = 0; i < flips; i++) {
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    std::string bad = good;
+    const size_t at = seed % bad.size();
+    static constexpr uint8_t kValues[] = {0x00, 0xff, 0x7f, 0x80, 0x01};
+    const uint64_t pick = seed >> 40;
+    bad[at] =
+        static_cast<char>(pick % 6 == 5 ? static_cast<uint8_t>(bad[at]) ^ (1u << (pick >> 8 & 7)) : kValues[pick % 6]);
+    if (pick % 3 == 0 && at + 4 < bad.size()) bad[at + 1] = bad[at + 2] = bad[at + 3] = bad[at];
+    see(bad);
+  }
+}
+
+}  // namespace clary::tool::test

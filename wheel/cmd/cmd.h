@@ -1,0 +1,16 @@
+// The commands of the table in main.cc, each defined in cmd/<name>.cc.
+#pragma once
+#include "wheel/core/cli.h"
+#include "wheel/ctx.h"
+
+namespace clary::tool {
+
+int cmd_completion(Ctx& ctx, Cli& cli);
+int cmd_doctor(Ctx& ctx, Cli& cli);
+int cmd_explain(Ctx& ctx, Cli& cli);
+int cmd_index(Ctx& ctx, Cli& cli);
+int cmd_inspect(Ctx& ctx, Cli& cli);
+int cmd_plan(Ctx& ctx, Cli& cli);
+int cmd_verify(Ctx& ctx, Cli& cli);
+
+}  // namespace clary::tool

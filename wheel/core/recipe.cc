@@ -1,0 +1,72 @@
+#include "wheel/core/recipe.h"
+
+#include <algorithm>
+
+#include "wheel/core/json.h"
+#include "wheel/core/requirement.h"
+
+namespace clary::tool {
+namespace {
+
+Json table_of(const Json& json, const char* key) {
+  return json.contains(key) && json[key].is_object() ? json[key] : Json::object();
+}
+
+Result<Done> choice(const char* key, const std::string& value, const Strings& choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return Done{};
+  return Error{std::string("unknown value of ") + key + ": `" + printable(value) + "`",
+               "one of " + join(choices, ", ")};
+}
+
+}  // namespace
+
+Result<Recipe> parse_recipe(std::string_view text, const std::string& name) {
+  const Result<Json> json = parse_toml(text, name);
+  if (!json) return json.error();
+  if (auto ok =
+          check_keys(*json, {"package", "matrix", "build", "cost", "exclude", "policy", "publish", "fallback"}, name);
+      !ok)
+    return ok.error();
+  const Json package = table_of(*json, "package"), matrix = table_of(*json, "matrix"), build = table_of(*json, "build"),
+             cost = table_of(*json, "cost");
+  if (auto ok = check_keys(
+          matrix, {"torch", "cuda", "python", "platform", "arch", "python-abi", "abi3-floor", "torch-abi", "local"},
+          name + " [matrix]");
+      !ok)
+    return ok.error();
+  if (auto ok = check_keys(cost, {"units", "seconds", "memory-mb"}, name + " [cost]"); !ok) return ok.error();
+
+  Recipe r;
+  r.name = text_of(package, "name");
+  if (!is_project_name(r.name)) return Error{"no [package] name in " + name, "add name = \"...\""};
+  const Result<Version> version = Version::parse(text_of(package, "version"));
+  if (!version) return Error{"no [package] version in " + name + ": " + version.error().message, ""};
+  r.version = *version;
+  r.torch = strings_of(matrix, "torch");
+  r.cuda = strings_of(matrix, "cuda");
+  r.python = strings_of(matrix, "python");
+  r.platform = strings_of(matrix, "platform");
+  r.arch = text_of(matrix, "arch", r.arch);
+  r.python_abi = text_of(matrix, "python-abi", r.python_abi);
+  r.abi3_floor = text_of(matrix, "abi3-floor", r.abi3_floor);
+  r.torch_abi = text_of(matrix, "torch-abi", r.torch_abi);
+  r.local = text_of(matrix, "local", r.local);
+  r.base_image = text_of(build, "base-image");
+  if (auto ok = choice("python-abi", r.python_abi, {"cp", "abi3", "none"}); !ok) return ok.error();
+  if (auto ok = choice("torch-abi", r.torch_abi, {"locked", "none"}); !ok) return ok.error();
+  r.units = static_cast<int>(std::clamp<int64_t>(number_of(cost, "units", r.units), 1, 100'000));
+  r.seconds = static_cast<int>(std::clamp<int64_t>(number_of(cost, "seconds", r.seconds), 1, 100'000));
+  r.memory_mb = static_cast<int>(std::clamp<int64_t>(number_of(cost, "memory-mb", r.memory_mb), 1, 1'000'000));
+  for (const Json& row : list_of(*json, "exclude")) {
+    if (auto ok = check_keys(row, {"torch", "cuda", "python", "platform", "reason"}, name + " [[exclude]]"); !ok)
+      return ok.error();
+    const std::string reason = text_of(row, "reason");
+    if (reason.empty())
+      return Error{"an [[exclude]] without a reason in " + name, "say why the cell is left out: reason = \"...\""};
+    r.excludes.push_back({text_of(row, "torch", "*"), text_of(row, "cuda", "*"), text_of(row, "python", "*"),
+                          text_of(row, "platform", "*"), reason});
+  }
+  return r;
+}
+
+}  // namespace clary::tool

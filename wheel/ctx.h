@@ -1,0 +1,101 @@
+// The world as a verb sees it. Everything a verb reads, runs, asks the network or prints goes through here, so that each
+// verb is tested in memory (os/memory.h) and runs for real (os/posix.h) with the same code.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "wheel/core/bytes.h"
+#include "wheel/core/result.h"
+#include "wheel/core/text.h"
+
+namespace clary::tool {
+
+// A whole file, read-only; its bytes live as long as any copy of this.
+struct Mapping {
+  Bytes bytes;
+  std::shared_ptr<const void> keep;
+};
+
+struct FileInfo {
+  uint64_t size = 0;
+  bool is_dir = false;
+  int64_t modified = 0;  // seconds since 1970
+};
+
+class Disk {
+ public:
+  virtual ~Disk() = default;
+  virtual Result<Mapping> map(const std::string& path) = 0;
+  virtual Result<std::string> read(const std::string& path, uint64_t at_most = 1 << 20) = 0;  // also of /proc and /sys
+  virtual std::optional<FileInfo> info(const std::string& path) = 0;                          // follows links
+  virtual Result<Strings> list(const std::string& dir) = 0;                                   // names, sorted
+  virtual std::optional<uint64_t> free_bytes(const std::string& path) = 0;
+
+  // The file holds the old content or the new, whenever the machine stops.
+  virtual Result<Done> write(const std::string& path, std::string_view content) = 0;
+  virtual Result<Done> make_dirs(const std::string& path) = 0;
+  virtual Result<Done> link_or_copy(const std::string& from, const std::string& to) = 0;  // replaces `to`, atomically
+};
+
+struct Response {
+  int status = 0;
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;
+};
+
+class Net {
+ public:
+  virtual ~Net() = default;
+  virtual Result<Response> get(const std::string& url) = 0;
+};
+
+struct Finished {
+  int exit_code = 0;
+  std::string out, err;
+};
+
+class Proc {
+ public:
+  virtual ~Proc() = default;
+  virtual std::optional<std::string> env(const std::string& name) = 0;
+  virtual std::optional<std::string> find(const std::string& program) = 0;  // on PATH
+  // No shell, no standard input; an error when it cannot start or outlives `seconds`.
+  virtual Result<Finished> run(const Strings& argv, int seconds) = 0;
+  virtual int cores() = 0;  // this process may use
+};
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual int64_t now() = 0;  // seconds since 1970
+};
+
+class Out {
+ public:
+  virtual ~Out() = default;
+  virtual void write(std::string_view text) = 0;
+  bool terminal = false;
+  bool colour = false;
+};
+
+struct Ctx {
+  Disk& disk;
+  Net& net;
+  Proc& proc;
+  Clock& clock;
+  Out& out;  // data
+  Out& err;  // talk
+};
+
+// What a command returns: uv's convention.
+enum ExitCode { kFine = 0, kFinding = 1, kUsage = 2 };
+
+// "error: message", then "hint: ..." after an empty line. Returns kUsage for convenience.
+int fail(Ctx& ctx, const Error& error, int code = kUsage);
+
+}  // namespace clary::tool

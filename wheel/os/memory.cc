@@ -1,0 +1,90 @@
+#include "wheel/os/memory.h"
+
+#include <algorithm>
+
+namespace clary::tool {
+namespace {
+
+Error missing(const std::string& path) { return {"cannot open " + path + ": No such file or directory", ""}; }
+
+}  // namespace
+
+Result<Mapping> MemoryDisk::map(const std::string& path) {
+  const auto found = files.find(path);
+  if (found == files.end()) return missing(path);
+  const auto copy = std::make_shared<const std::string>(found->second);
+  return Mapping{bytes_of(*copy), copy};
+}
+
+Result<std::string> MemoryDisk::read(const std::string& path, uint64_t at_most) {
+  const auto found = files.find(path);
+  if (found == files.end()) return missing(path);
+  return found->second.substr(0, at_most);
+}
+
+std::optional<FileInfo> MemoryDisk::info(const std::string& path) {
+  if (const auto found = files.find(path); found != files.end()) {
+    const auto time = modified.find(path);
+    return FileInfo{found->second.size(), false, time == modified.end() ? 0 : time->second};
+  }
+  const std::string prefix = path.ends_with('/') ? path : path + "/";
+  const auto first = files.lower_bound(prefix);
+  if (path == "." || (first != files.end() && first->first.starts_with(prefix))) return FileInfo{0, true, 0};
+  return std::nullopt;
+}
+
+Result<Strings> MemoryDisk::list(const std::string& dir) {
+  const std::string prefix = dir.ends_with('/') ? dir : dir + "/";
+  Strings names;
+  for (auto it = files.lower_bound(prefix); it != files.end() && it->first.starts_with(prefix); ++it) {
+    const std::string_view rest = std::string_view(it->first).substr(prefix.size());
+    const std::string name(rest.substr(0, rest.find('/')));
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
+  if (names.empty()) return Error{"cannot list " + dir + ": No such file or directory", ""};
+  return names;
+}
+
+Result<Done> MemoryDisk::write(const std::string& path, std::string_view content) {
+  if (fail_after == 0) return Error{"cannot write " + path + ": No space left on device", ""};
+  if (fail_after > 0) fail_after--;
+  files[path] = content;
+  written.insert(path);
+  return Done{};
+}
+
+Result<Done> MemoryDisk::link_or_copy(const std::string& from, const std::string& to) {
+  Result<Mapping> content = map(from);
+  if (!content) return content.error();
+  return write(to, text(content->bytes));
+}
+
+std::optional<std::string> MemoryProc::env(const std::string& name) {
+  const auto found = environment.find(name);
+  if (found == environment.end()) return std::nullopt;
+  return found->second;
+}
+
+std::optional<std::string> MemoryProc::find(const std::string& program) {
+  for (const auto& [line, result] : programs) {
+    if (line == program || line.starts_with(program + " ")) return "/usr/bin/" + program;
+  }
+  return std::nullopt;
+}
+
+Result<Finished> MemoryProc::run(const Strings& argv, int) {
+  const std::string line = join(argv, " ");
+  ran.push_back(line);
+  const auto found = programs.find(line);
+  if (found == programs.end()) return Error{"cannot start " + argv[0] + ": No such file or directory", ""};
+  return found->second;
+}
+
+Result<Response> MemoryNet::get(const std::string& url) {
+  asked.push_back(url);
+  const auto found = pages.find(url);
+  if (found == pages.end()) return Error{"no such host: " + url, ""};
+  return found->second;
+}
+
+}  // namespace clary::tool

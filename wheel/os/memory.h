@@ -1,0 +1,70 @@
+// A world in memory: what a test puts into it, and a record of what a command did to it.
+#pragma once
+#include <map>
+#include <set>
+
+#include "wheel/ctx.h"
+
+namespace clary::tool {
+
+class MemoryDisk : public Disk {
+ public:
+  std::map<std::string, std::string> files;  // by path; folders are implied
+  std::map<std::string, int64_t> modified;
+  uint64_t free = uint64_t{100} << 30;
+  std::set<std::string> written;  // every path a command wrote
+  int fail_after = -1;            // that many writes succeed, then every one fails: a full disk
+
+  Result<Mapping> map(const std::string& path) override;
+  Result<std::string> read(const std::string& path, uint64_t at_most) override;
+  std::optional<FileInfo> info(const std::string& path) override;
+  Result<Strings> list(const std::string& dir) override;
+  std::optional<uint64_t> free_bytes(const std::string&) override { return free; }
+  Result<Done> write(const std::string& path, std::string_view content) override;
+  Result<Done> make_dirs(const std::string&) override { return Done{}; }
+  Result<Done> link_or_copy(const std::string& from, const std::string& to) override;
+};
+
+class MemoryProc : public Proc {
+ public:
+  std::map<std::string, std::string> environment;
+  std::map<std::string, Finished> programs;  // by the whole command line, joined with spaces
+  Strings ran;
+  int core_count = 4;
+
+  std::optional<std::string> env(const std::string& name) override;
+  std::optional<std::string> find(
+      const std::string& program) override;  // the first word of a command line in `programs`
+  Result<Finished> run(const Strings& argv, int seconds) override;
+  int cores() override { return core_count; }
+};
+
+class MemoryNet : public Net {
+ public:
+  std::map<std::string, Response> pages;
+  Strings asked;
+  Result<Response> get(const std::string& url) override;
+};
+
+class MemoryClock : public Clock {
+ public:
+  int64_t time = 1795219200;  // 2026-11-21
+  int64_t now() override { return time; }
+};
+
+class MemoryOut : public Out {
+ public:
+  std::string text;
+  void write(std::string_view more) override { text += more; }
+};
+
+struct MemoryWorld {
+  MemoryDisk disk;
+  MemoryNet net;
+  MemoryProc proc;
+  MemoryClock clock;
+  MemoryOut out, err;
+  Ctx ctx{disk, net, proc, clock, out, err};
+};
+
+}  // namespace clary::tool

@@ -1,0 +1,53 @@
+// The real world, on Linux.
+#pragma once
+#include "wheel/ctx.h"
+
+namespace clary::tool {
+
+class PosixDisk : public Disk {
+ public:
+  Result<Mapping> map(const std::string& path) override;
+  Result<std::string> read(const std::string& path, uint64_t at_most) override;
+  std::optional<FileInfo> info(const std::string& path) override;
+  Result<Strings> list(const std::string& dir) override;
+  std::optional<uint64_t> free_bytes(const std::string& path) override;
+  Result<Done> write(const std::string& path, std::string_view content) override;
+  Result<Done> make_dirs(const std::string& path) override;
+  Result<Done> link_or_copy(const std::string& from, const std::string& to) override;
+};
+
+class PosixProc : public Proc {
+ public:
+  std::optional<std::string> env(const std::string& name) override;
+  std::optional<std::string> find(const std::string& program) override;
+  Result<Finished> run(const Strings& argv, int seconds) override;
+  int cores() override;
+};
+
+class SystemClock : public Clock {
+ public:
+  int64_t now() override;
+};
+
+// No verb of this program asks the network.
+class OfflineNet : public Net {
+ public:
+  Result<Response> get(const std::string& url) override { return Error{"this command works offline: " + url, ""}; }
+};
+
+class FdOut : public Out {
+ public:
+  // Colour on a terminal, unless NO_COLOR is set and not empty (https://no-color.org) or TERM is dumb.
+  FdOut(int fd, Proc& proc);
+  ~FdOut() override { flush(); }
+  void write(std::string_view text) override;
+  void flush();
+  bool failed() const { return failed_; }  // the reader went away, or the disk is full
+
+ private:
+  int fd_;
+  std::string pending_;
+  bool failed_ = false;
+};
+
+}  // namespace clary::tool

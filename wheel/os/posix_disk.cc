@@ -1,0 +1,157 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "wheel/os/posix.h"
+
+namespace clary::tool {
+namespace {
+
+Error failed(const char* verb, const std::string& path) {
+  return {std::string("cannot ") + verb + " " + path + ": " + std::strerror(errno), ""};
+}
+
+struct Fd {
+  int fd;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+bool write_all(int fd, const char* data, size_t size) {
+  while (size) {
+    const ssize_t n = ::write(fd, data, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    data += n, size -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+// A name beside `path` that nobody has; created empty, for this user alone.
+int create_beside(const std::string& path, std::string* name) {
+  for (int i = 0; i < 100; i++) {
+    *name = path + format(".part-%d-%d", static_cast<int>(::getpid()), i);
+    const int fd = ::open(name->c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
+// After this the new name survives a power cut.
+void sync_dir(const std::string& path) {
+  const Fd dir{::open(dir_name(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (dir.fd >= 0) ::fsync(dir.fd);
+}
+
+}  // namespace
+
+Result<Mapping> PosixDisk::map(const std::string& path) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  struct stat st{};
+  if (file.fd < 0 || ::fstat(file.fd, &st) < 0) return failed("open", path);
+  if (S_ISDIR(st.st_mode)) return Error{"a folder, not a file: " + path, ""};
+  if (!S_ISREG(st.st_mode)) return Error{"not a regular file: " + path, ""};
+  const size_t size = static_cast<size_t>(st.st_size);
+  if (!size) return Mapping{{}, nullptr};
+  void* at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (at == MAP_FAILED) return failed("map", path);
+  return Mapping{{static_cast<const uint8_t*>(at), size},
+                 std::shared_ptr<const void>(at, [size](const void* p) { ::munmap(const_cast<void*>(p), size); })};
+}
+
+Result<std::string> PosixDisk::read(const std::string& path, uint64_t at_most) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return failed("open", path);
+  std::string out;
+  char block[65536];
+  while (out.size() < at_most) {
+    const ssize_t n = ::read(file.fd, block, std::min<uint64_t>(sizeof block, at_most - out.size()));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failed("read", path);
+    if (n == 0) break;
+    out.append(block, static_cast<size_t>(n));
+  }
+  return out;
+}
+
+std::optional<FileInfo> PosixDisk::info(const std::string& path) {
+  struct stat st{};
+  if (::stat(path.c_str(), &st) < 0) return std::nullopt;
+  return FileInfo{static_cast<uint64_t>(st.st_size), S_ISDIR(st.st_mode), static_cast<int64_t>(st.st_mtime)};
+}
+
+Result<Strings> PosixDisk::list(const std::string& dir) {
+  DIR* handle = ::opendir(dir.c_str());
+  if (!handle) return failed("list", dir);
+  Strings names;
+  while (const dirent* entry = ::readdir(handle)) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  ::closedir(handle);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::optional<uint64_t> PosixDisk::free_bytes(const std::string& path) {
+  struct statvfs st{};
+  if (::statvfs(path.c_str(), &st) < 0) return std::nullopt;
+  return uint64_t{st.f_bavail} * st.f_frsize;
+}
+
+Result<Done> PosixDisk::write(const std::string& path, std::string_view content) {
+  std::string part;
+  Fd file{create_beside(path, &part)};
+  if (file.fd < 0) return failed("create", path);
+  const bool whole = write_all(file.fd, content.data(), content.size()) && ::fsync(file.fd) == 0;
+  if (!whole || ::rename(part.c_str(), path.c_str()) < 0) {
+    const Error error = failed("write", path);
+    ::unlink(part.c_str());
+    return error;
+  }
+  sync_dir(path);
+  return Done{};
+}
+
+Result<Done> PosixDisk::make_dirs(const std::string& path) {
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    const std::string part = path.substr(0, slash);
+    if (::mkdir(part.c_str(), 0755) < 0 && errno != EEXIST) return failed("create", part);
+    if (slash == path.npos) break;
+  }
+  const std::optional<FileInfo> made = info(path);
+  if (!made || !made->is_dir) return Error{"not a folder: " + path, ""};
+  return Done{};
+}
+
+Result<Done> PosixDisk::link_or_copy(const std::string& from, const std::string& to) {
+  std::string part;
+  {
+    const Fd reserve{create_beside(to, &part)};
+    if (reserve.fd < 0) return failed("create", to);
+  }
+  ::unlink(part.c_str());
+  if (::link(from.c_str(), part.c_str()) < 0) {  // another file system, or links not allowed
+    Result<Mapping> content = map(from);
+    if (!content) return content.error();
+    return write(to, text(content->bytes));
+  }
+  if (::rename(part.c_str(), to.c_str()) < 0) {
+    const Error error = failed("write", to);
+    ::unlink(part.c_str());
+    return error;
+  }
+  ::unlink(part.c_str());  // rename() of two names of one file does nothing and leaves both
+  sync_dir(to);
+  return Done{};
+}
+
+}  // namespace clary::tool
