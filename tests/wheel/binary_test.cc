@@ -186,7 +186,9 @@ TEST(Gpu, EveryKindOfImage) {
     seen.push_back(i.name() + " " + kind_name(i.kind) + " " + packing_name(i.packing) + " " + i.toolkit + i.isa);
     const Result<Buffer> content = unpack(bytes_of(bytes), i);
     ASSERT_TRUE(content) << seen.back();
-    if (i.kind == ImageKind::kSass) EXPECT_TRUE(Elf::looks_like(content->bytes()));
+    if (i.kind == ImageKind::kSass) {
+      EXPECT_TRUE(Elf::looks_like(content->bytes()));
+    }
   }
   EXPECT_EQ(seen, (Strings{"sm_75 SASS lz4 12.9.86", "sm_80 SASS zstd 12.8.93", "sm_90a SASS none 12.9.86",
                            "sm_120f SASS zstd 12.9.86", "compute_80 PTX zstd 8.7", "compute_120a PTX lz4 9.0",
@@ -266,7 +268,9 @@ TEST(Oracle, NvccAndCuobjdump) {
   for (const GpuImage& i : gpu.images) {
     mine.insert((i.kind == ImageKind::kSass ? "ELF " : "PTX ") + i.arch.sass());
     EXPECT_TRUE(unpack(file->bytes, i)) << i.name();
-    if (i.kind == ImageKind::kSass) EXPECT_TRUE(Version::parse(i.toolkit)) << i.toolkit;
+    if (i.kind == ImageKind::kSass) {
+      EXPECT_TRUE(Version::parse(i.toolkit)) << i.toolkit;
+    }
   }
   EXPECT_EQ(mine, (std::multiset<std::string>{"ELF sm_80", "ELF sm_90a", "PTX sm_80"}));
   const std::string cuobjdump =

@@ -273,8 +273,9 @@ TEST(Command, IndexIsValidWheneverItStops) {
       if (!path.ends_with("demo/index.html")) continue;
       for (const char* version : {"1.0+cu128torch2.8.0", "1.1"}) {
         const std::string name = WheelSpec{.version = version}.file_name();
-        if (content.find(percent(name)) != content.npos)
+        if (content.find(percent(name)) != content.npos) {
           EXPECT_TRUE(world.disk.files.contains("site/wheels/" + name)) << writes;
+        }
       }
     }
     if (code == kFine) break;

@@ -36,7 +36,8 @@ TEST(PosixDisk, LinksOrCopies) {
     ASSERT_TRUE(disk.link_or_copy(from, to));
     EXPECT_EQ(disk.info(to)->size, 100'000u);
   }
-  for (const std::string& name : *disk.list(dir_of_temp())) EXPECT_EQ(name.find(".part-"), name.npos) << name;
+  const Strings names = *disk.list(dir_of_temp());
+  for (const std::string& name : names) EXPECT_EQ(name.find(".part-"), name.npos) << name;
   EXPECT_FALSE(disk.link_or_copy(dir_of_temp() + "/gone", to));
 }
 

@@ -181,7 +181,9 @@ TEST(Emit, TomlAndYamlParse) {
       "import sys\ntry: import yaml\nexcept ImportError: print('none'); raise "
       "SystemExit\nprint(sorted(yaml.safe_load(open(sys.argv[2]))['services']))\n",
       yaml);
-  if (!said.empty() && said != "none\n") EXPECT_EQ(said, "['t280-cu128-cp311-lx64', 't280-cu128-cp312-lx64']\n");
+  if (!said.empty() && said != "none\n") {
+    EXPECT_EQ(said, "['t280-cu128-cp311-lx64', 't280-cu128-cp312-lx64']\n");
+  }
 }
 
 TEST(Recipe, MistakesAreNamed) {
