@@ -172,7 +172,7 @@ def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = Tru
         raise ValueError("q, k, v and out differ in their number of dimensions. Give each a batch dimension, or none.")
     nhd = _word("layout", a.layout, _LAYOUTS)
     q, k, v, o = _bhld(q, nhd), _bhld(k, nhd), _bhld(v, nhd), _bhld(o, nhd)
-    flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW
+    flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW | _lib.FULL_WORKSPACE
     accuracy, causal = _word("accuracy", a.accuracy, _ACCURACY), _word("causal", a.causal, _CAUSAL)
     scale, window = 0.0 if a.scale is None else float(a.scale), window_pair(a.window) or (0, 0)
     words = (_lib.SIZE, flags, q.device >= 0, max(q.device, 0), accuracy, causal, scale, *window)

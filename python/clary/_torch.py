@@ -138,6 +138,9 @@ def _fake(q: Tensor, k: Tensor, v: Tensor, layout: str, *args: Any) -> tuple[Ten
     return out, q.new_empty(rows if args[-1] else [0], dtype=torch.float32)
 
 
+# On torch's threads, which spin for a while after torch's own work, instead of beside them.
+_lib.load().clary_use_openmp(b"libtorch_cpu.so")
+
 _operators = torch.library.Library("clary", "DEF")
 _operators.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
 _operators.impl("attention", _kernel, "CompositeExplicitAutograd")
