@@ -581,7 +581,7 @@ struct Attend {
           const int left = n - key, part = padded_n - key < kStageKeys ? padded_n - key : kStageKeys;
           k = float_keys<a>(kv, b, first + key, left < part ? left : part, part);
         }
-        if constexpr (NQ <= 2) prefetch_tile(kv, first + kTileKeys + key, R);
+        if constexpr (NQ <= 4) prefetch_tile(kv, first + kTileKeys + key, R);
       }
       score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
       k.data += R * k.row;

@@ -231,7 +231,8 @@ int usable_cpus() {
 
 int concurrency(const clary_executor* executor) {
   if (!executor) {
-    const int wanted = chosen.load(std::memory_order_relaxed) > 0 ? chosen.load(std::memory_order_relaxed) : env().threads;
+    const int wanted =
+        chosen.load(std::memory_order_relaxed) > 0 ? chosen.load(std::memory_order_relaxed) : env().threads;
     executor = openmp.load(std::memory_order_acquire);
     if (!executor || wanted > 0) return pool()->size();
   }

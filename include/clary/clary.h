@@ -81,8 +81,8 @@ typedef enum clary_accuracy {
 } clary_accuracy;
 
 enum {
-  CLARY_HAS_SCALE = 1, /* `scale` is given; else 1/sqrt(D) */
-  CLARY_HAS_WINDOW = 2, /* `window_left`, `window_right` are given */
+  CLARY_HAS_SCALE = 1,     /* `scale` is given; else 1/sqrt(D) */
+  CLARY_HAS_WINDOW = 2,    /* `window_left`, `window_right` are given */
   CLARY_FULL_WORKSPACE = 4 /* a workspace too small for all threads is refused; without, the call runs on fewer */
 };
 
