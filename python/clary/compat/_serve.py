@@ -48,26 +48,31 @@ def dense(
     layout: Any,
     words: dict[str, Any],
     others: dict[str, Any],
-    places: tuple[Any, Any],
+    places: tuple[Any, Any] | None = None,
     checks: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (),
 ) -> Any:
     """One call of a function of upstream's family.
 
     words    causal, scale, mask and return_lse, as given by upstream's names
     others   keywords that upstream does not have
-    places   arguments 5 and 6, which are dropout_p and is_causal to a caller who takes the function for torch's SDPA
+    places   arguments 5 and 6, which are dropout_p and is_causal to a caller who takes the function for torch's SDPA;
+             None where it cannot be taken for that
     checks   name, value and allowed values of words that choose nothing here
     """
     if type(layout) is not str:
+        if not places:
+            raise TypeError(f"{function.__name__}: tensor_layout is a {type(layout).__name__}. Use 'HND' or 'NHD'.")
         return _as_sdpa(function, accuracy, qkv, layout, words, others, places)
     for name, value, allowed in checks:
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}. Use one of {', '.join(map(repr, allowed))}.")
     if not others:
         return serve(*qkv, accuracy, layout=layout, **words)
-    if "query" in others or others.get("dropout_p"):
+    if places and ("query" in others or others.get("dropout_p")):
         return _as_sdpa(function, accuracy, qkv, layout, words, others, (0.0, words["causal"]))
-    qkv, words, _ = _translate(function, qkv, words, others)
+    qkv, words, dropout = _translate(function, qkv, words, others)
+    if dropout:
+        raise NotImplementedError(f"{function.__name__}: dropout_p={dropout} is not served. Leave it out.")
     return serve(*qkv, accuracy, layout=layout, **words)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._serve import dense, requires_qkv, serve
+from .._serve import dense, requires_qkv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,10 +169,11 @@ def sageattn_varlen(
     sm_scale: float | None = None,
     smooth_k: bool = True,
     *,
+    tensor_layout: str = "NHD",
     return_lse: bool = False,
+    **others: Any,
 ) -> Any:
-    """Packed sequences, q [total, Hq, D], k and v [total, Hkv, D]. Accuracy "standard"."""
-    return serve(
-        q, k, v, "standard", layout="NHD", causal=is_causal, scale=sm_scale, return_lse=return_lse,
-        cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k,
-    )  # fmt: skip
+    """Packed sequences, q [total, Hq, D], k and v [total, Hkv, D], or heads first ("HND"). Accuracy "standard"."""
+    words = {"causal": is_causal, "scale": sm_scale, "return_lse": return_lse, "max_seqlen_q": max_seqlen_q}
+    words |= {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k, "max_seqlen_k": max_seqlen_k}
+    return dense(sageattn_varlen, "standard", (q, k, v), tensor_layout, words, others)

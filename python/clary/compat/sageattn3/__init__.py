@@ -34,4 +34,4 @@ def sageattn3_blackwell(
         raise TypeError('sageattn3_blackwell() was given dropout_p in torch\'s place. Use clary.enable("sdpa").')
     causal = "lower_right" if is_causal else False
     words = {"causal": causal, "scale": sm_scale, "mask": attn_mask, "return_lse": return_lse}
-    return dense(sageattn3_blackwell, "fast", (q, k, v), tensor_layout, words, others, places=(None, None))
+    return dense(sageattn3_blackwell, "fast", (q, k, v), tensor_layout, words, others)
