@@ -96,6 +96,18 @@ def enable_from_environment() -> None:
         warnings.warn(f"CLARY_ENABLE={os.environ['CLARY_ENABLE']}: {error}", RuntimeWarning, stacklevel=2)
 
 
+def enable_from_shim(name: str, module: str, file: str) -> None:
+    """What the module of a shim wheel does: `module` is its name, `file` where it is."""
+    others = [p for p in sys.path if p and os.path.isfile(at := os.path.join(p, module, "__init__.py")) and at != file]
+    if others:
+        text = f"{module} is a shim of clary, in {os.path.dirname(file)}, and also a package in {others[0]}. Uninstall one."
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    del sys.modules[module]  # the import that runs this takes what stands there in the end
+    with _lock:
+        _go(_state._replace(names=_state.names | {name}))
+    importlib.import_module(module)
+
+
 def _go(new: State) -> None:
     global _state
     old, _state = _state, new

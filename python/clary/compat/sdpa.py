@@ -1,6 +1,7 @@
 """torch's scaled_dot_product_attention on clary: what clary serves, and torch's own for all else.
 
-The contract is torch's. A call that clary would refuse, or that torch would, is torch's; stats() tells why.
+The contract is torch's. A call that clary would refuse, or that torch would, is torch's; so is one too small to gain by it.
+stats() tells why.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _call, _sdpa
+from .. import _call, _sdpa, _torch
 from ._serve import serve, settings
 
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32}
+_F32 = torch.float32
+
+# Where torch's f32 kernel on the CPU is as fast, in multiply-adds of q k^T: bench/results/dropin-cpu.json, made with --all.
+# Its 16-bit kernels are nowhere.
+BREAK_EVEN = 300_000
 
 replaced: Any = None  # what enable() found at torch.nn.functional
+_is_compiling, _is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
 
 
 def scaled_dot_product_attention(
@@ -30,6 +37,17 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """torch.nn.functional.scaled_dot_product_attention, in accuracy "standard" unless enable() says another."""
+    try:
+        small = (
+            query.numel() * key.size(-2) < BREAK_EVEN and query.dtype is _F32 and query.is_cpu and not _is_compiling()
+        )
+    except (AttributeError, RuntimeError):  # no tensors, or nested ones
+        small = False
+    if small:
+        _call.count("fallbacks", "sdpa: below break-even")
+        if scale is None and not enable_gqa:  # keywords cost torch a tenth of the call
+            return _sdpa.torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal)
+        return _sdpa.torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return serve_sdpa((query, key, value), attn_mask, dropout_p, is_causal, scale, enable_gqa, "standard")
 
 
@@ -39,33 +57,40 @@ def serve_sdpa(
     q, k, v = qkv
     why = why_not(q, k, v, mask, dropout, causal, enable_gqa)
     if why is None:
+        if settings.grad == "refuse":  # clary.attention without its keywords
+            words = "HND", bool(causal), scale, mask, *_NO_LENGTHS, settings.accuracy or accuracy, False, None
+            return _torch.attention(q, k, v, *words)
         return serve(q, k, v, accuracy, causal=bool(causal), scale=scale, mask=mask)
-    if not torch.compiler.is_compiling():
+    if not _is_compiling():
         _call.count("fallbacks", why)
     return _sdpa.torch_sdpa(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=enable_gqa)
 
 
+_NO_LENGTHS = (None,) * 6  # kv_lens to window
+
+
 def why_not(q: Any, k: Any, v: Any, mask: Any, dropout: Any, causal: Any, enable_gqa: bool) -> str | None:
-    """Why a call is torch's, or None."""
+    """Why a call is torch's, or None. A microsecond or two; the commonest reason first."""
     if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)):
         return "sdpa: not tensors"
-    if q.is_nested or k.is_nested or v.is_nested:
+    if q.is_nested:
         return "sdpa: nested tensors"
+    dtype, shape, of_k, of_v = q.dtype, q.shape, k.shape, v.shape
+    if len(shape) != 4 or len(of_k) != 4 or of_k[:3] != of_v[:3] or len(of_v) != 4 or shape[0] != of_k[0]:
+        return "sdpa: shape"
     if dropout:
         return "sdpa: dropout"
     if causal and mask is not None:
         return "sdpa: causal and a mask"
-    if not (q.dtype == k.dtype == v.dtype and q.dtype in _DTYPES) and not torch.is_autocast_enabled(q.device.type):
+    if not (dtype == k.dtype == v.dtype and dtype in _DTYPES) and not torch.is_autocast_enabled(q.device.type):
         return "sdpa: dtype"
-    if not (q.is_cpu or q.is_cuda) or not q.device == k.device == v.device:
+    if not (q.is_cpu and k.is_cpu and v.is_cpu) and not (q.is_cuda and q.device == k.device == v.device):
         return "sdpa: device"
-    if q.dim() != 4 or k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0]:
-        return "sdpa: shape"
-    if q.shape[1] != k.shape[1] and not (enable_gqa and k.shape[1] and q.shape[1] % k.shape[1] == 0):
+    if shape[1] != of_k[1] and not (enable_gqa and of_k[1] and shape[1] % of_k[1] == 0):
         return "sdpa: heads"
     if mask is not None and (mask.dim() > 4 or mask.dtype not in _DTYPES | {torch.bool}):
         return "sdpa: mask"
-    if settings.grad == "refuse" and torch.is_grad_enabled():
+    if _is_grad_enabled() and settings.grad == "refuse":
         if q.requires_grad or k.requires_grad or v.requires_grad or (mask is not None and mask.requires_grad):
             return "sdpa: requires grad"
     return None
