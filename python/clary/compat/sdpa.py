@@ -17,9 +17,9 @@ from ._serve import serve, settings
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32}
 _F32 = torch.float32
 
-# Where torch's f32 kernel on the CPU is as fast, in multiply-adds of q k^T: bench/results/dropin-cpu.json, made with --all.
-# Its 16-bit kernels are nowhere.
-BREAK_EVEN = 300_000
+# Where torch's f32 kernel on the CPU is as fast, in multiply-adds of q k^T, without a mask and with one: bench/dropin.py --all
+# (docs/sdpa.md). Its 16-bit kernels are nowhere.
+BREAK_EVEN, BREAK_EVEN_MASK = 300_000, 1_500_000
 
 replaced: Any = None  # what enable() found at torch.nn.functional
 _is_compiling, _is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
@@ -37,12 +37,13 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """torch.nn.functional.scaled_dot_product_attention, in accuracy "standard" unless enable() says another."""
-    try:
-        small = (
-            query.numel() * key.size(-2) < BREAK_EVEN and query.dtype is _F32 and query.is_cpu and not _is_compiling()
-        )
-    except (AttributeError, RuntimeError):  # no tensors, or nested ones
-        small = False
+    small = False
+    if not _is_compiling():
+        try:
+            limit = BREAK_EVEN if attn_mask is None else BREAK_EVEN_MASK
+            small = query.numel() * key.size(-2) < limit and query.dtype is _F32 and query.is_cpu
+        except (AttributeError, RuntimeError):
+            pass  # no tensors, or nested ones
     if small:
         _call.count("fallbacks", "sdpa: below break-even")
         if scale is None and not enable_gqa:  # keywords cost torch a tenth of the call
