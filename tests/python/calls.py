@@ -345,6 +345,7 @@ def _refused() -> Iterator[Row]:
         (SPARGE, "spas_sage_attn:spas_sage2_attn_meansim_cuda", lambda f, t: f(t.q, t.k, t.v, t.q), NotImplementedError),
         (SPARGE, "spas_sage_attn:spas_sage2_attn_meansim_topk_cuda", lambda f, t: f(t.q, t.k, t.v, cdfthreshd=0.5), ValueError),
         (WAN2GP, SAGE3, lambda f, t: f(t.q, t.k, t.v, None, 0.0, True), TypeError),
+        (YUNCHANG, "spas_sage_attn.autotune:SparseAttentionMeansim", lambda f, t: f(l1=0.07, pv_l1=0.08, tune_pv=True), NotImplementedError),
         ("SageAttention sageattn3/api.py", "sageattn3.api:preprocess_qkv", lambda f, t: f(t.q, t.k, t.v), NotImplementedError),
         ("SageAttention sageattention/core.py", "sageattention.core:attn_false_varlen", lambda f, t: f(t.q), NotImplementedError),
     ]  # fmt: skip

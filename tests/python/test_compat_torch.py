@@ -13,8 +13,8 @@ from clary.compat import sageattention, sageattn3
 
 torch = pytest.importorskip("torch")
 
-import torch._dynamo.testing  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 
 from clary import _sdpa  # noqa: E402
 from clary.compat import sdpa  # noqa: E402
@@ -74,7 +74,7 @@ def test_compiles_varlen_and_lse() -> None:
     "function", [sageattention.sageattn, sdpa.scaled_dot_product_attention], ids=lambda f: f.__name__
 )
 def test_dynamic_shapes_compile_once(function: Any) -> None:
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(lambda *x: function(*x), fullgraph=True, dynamic=True, backend=counter)
     for n in (70, 96, 200, 333):
         q, k, v = inputs(n, n + 5)
