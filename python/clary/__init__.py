@@ -94,6 +94,7 @@ def explain(q: Any, k: Any, v: Any, **options: Any) -> Explanation:
     """
     from ._call import Arguments
 
+    options.pop("grad", None)  # no variant depends on it
     answer: Explanation = _find_backend(q).explain(*Arguments(q, k, v, **options))
     return answer
 

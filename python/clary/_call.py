@@ -73,8 +73,8 @@ class Backend(Protocol):
 
 _LAYOUTS = {"HND": 0, "NHD": 1}
 _CAUSAL = {False: 0, True: 1, "none": 0, "upper_left": 1, "lower_right": 2}
-ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
-GRAD = {"refuse": 0, "recompute": 1}
+_ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
+_GRAD = {"refuse": 0, "recompute": 1}
 
 _plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int]] = {}  # -> HEAD, out's shape for empty(), device
 _MAX_PLANS = 1024
@@ -125,7 +125,7 @@ def attend(backend: Backend, *args: Any) -> Any:
     except _lib.NotSupported as error:
         return _fall_back(backend, str(error), Arguments(*args))
     except Exception as error:
-        count("errors", type(error).__name__)
+        _count("errors", type(error).__name__)
         raise
     finally:
         if frame is not None:
@@ -136,9 +136,9 @@ def _fall_back(backend: Backend, reason: str, a: Arguments) -> Any:
     try:
         result = backend.fallback(reason, a)
     except Exception as error:
-        count("errors", type(error).__name__)
+        _count("errors", type(error).__name__)
         raise
-    count("fallbacks", reason)
+    _count("fallbacks", reason)
     return result
 
 
@@ -171,10 +171,10 @@ def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = Tru
         raise ValueError("q, k, v and out are not on one device. Move them to q's.")
     if not len(q.shape) == len(k.shape) == len(v.shape) == len(o.shape):
         raise ValueError("q, k, v and out differ in their number of dimensions. Give each a batch dimension, or none.")
-    nhd = word("layout", a.layout, _LAYOUTS)
+    nhd = _word("layout", a.layout, _LAYOUTS)
     q, k, v, o = _bhld(q, nhd), _bhld(k, nhd), _bhld(v, nhd), _bhld(o, nhd)
     flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW | _lib.FULL_WORKSPACE
-    accuracy, causal = word("accuracy", a.accuracy, ACCURACY), word("causal", a.causal, _CAUSAL)
+    accuracy, causal = _word("accuracy", a.accuracy, _ACCURACY), _word("causal", a.causal, _CAUSAL)
     scale, window = 0.0 if a.scale is None else float(a.scale), window_pair(a.window) or (0, 0)
     words = (_lib.SIZE, flags, q.device >= 0, max(q.device, 0), accuracy, causal, scale, *window)
     _lib.HEAD.pack_into(frame.args, 0, *words, *_tensor(q), *_tensor(k), *_tensor(v), *_tensor(o))
@@ -214,7 +214,7 @@ def _tensor(x: View) -> tuple[int, ...]:
     return (x.data, *x.shape, *x.stride, x.dtype, 0)
 
 
-def word(name: str, value: Any, table: dict[Any, int]) -> int:
+def _word(name: str, value: Any, table: dict[Any, int]) -> int:
     try:
         return table[value]
     except (KeyError, TypeError):
@@ -291,7 +291,7 @@ def explain(backend: Backend, fallback: str, *args: Any) -> Explanation:
         idle.append(frame)
 
 
-def count(kind: str, why: str) -> None:
+def _count(kind: str, why: str) -> None:
     with _events_lock:
         _events[kind, why] += 1
 

@@ -84,7 +84,7 @@ def fallback(reason: str, a: _call.Arguments) -> Any:
 
 
 def differentiable(grad: str) -> Any:
-    if _call.word("grad", grad, _call.GRAD):
+    if _call._word("grad", grad, _call._GRAD):
         raise ValueError("NumPy arrays have no backward pass. Pass torch tensors, or leave grad out.")
     return sys.modules[__name__]
 

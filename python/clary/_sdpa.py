@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._nn import scaled_dot_product_attention  # torch's own, whatever a program puts at its public name
 
 from ._call import Arguments, causal_word, window_pair
-
-torch_sdpa = torch._C._nn.scaled_dot_product_attention  # torch's own, whatever a program puts at its public name
 
 
 def attention(a: Arguments) -> Any:
@@ -79,7 +78,7 @@ def _one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, a: Arguments) -> 
     causal = causal_word(a.causal)
     left, right = window_pair(a.window) or (-1, -1)
     if causal == "upper_left" and mask is None and left < 0 and right < 0 and not a.return_lse:
-        return torch_sdpa(q, k, v, is_causal=True, scale=a.scale), None
+        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=a.scale), None
     visible = None
     if causal != "none" or left >= 0 or right >= 0:
         i = torch.arange(queries, device=q.device)[:, None] + (keys - queries if causal == "lower_right" else 0)
@@ -93,7 +92,7 @@ def _one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, a: Arguments) -> 
         mask = mask.float() if visible is None else mask.float().masked_fill(~visible, float("-inf"))
         visible = mask > float("-inf")
     bias = visible if mask is None else mask.to(q.dtype)
-    out = torch_sdpa(q, k, v, bias, scale=a.scale)
+    out = scaled_dot_product_attention(q, k, v, bias, scale=a.scale)
     if visible is not None:
         out = out.masked_fill(~visible.any(-1, keepdim=True), 0)
     if not a.return_lse:

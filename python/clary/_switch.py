@@ -70,8 +70,8 @@ def enable(names: Sequence[str], accuracy: str | None, grad: str | None) -> Enab
         if name not in PACKAGES:
             raise ValueError(f"{name!r} cannot be enabled. There are {', '.join(map(repr, PACKAGES))}.")
     if accuracy is not None:
-        _call.word("accuracy", accuracy, _call.ACCURACY)
-    _call.word("grad", grad or "refuse", _call.GRAD)
+        _call._word("accuracy", accuracy, _call._ACCURACY)
+    _call._word("grad", grad or "refuse", _call._GRAD)
     with _lock:
         before = _state
         new = State(before.names | set(names), accuracy or before.accuracy, grad or before.grad)

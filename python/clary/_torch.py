@@ -39,7 +39,7 @@ explain = partial(_call.explain, _self, "torch:scaled_dot_product_attention")
 
 def differentiable(grad: str) -> Any:
     """This module, or what has a backward pass too."""
-    return _Differentiable if _call.word("grad", grad, _call.GRAD) else _self
+    return _Differentiable if _call._word("grad", grad, _call._GRAD) else _self
 
 
 class _Differentiable:

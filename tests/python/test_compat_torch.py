@@ -16,10 +16,9 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 
-from clary import _sdpa  # noqa: E402
 from clary.compat import sdpa  # noqa: E402
 
-own = _sdpa.torch_sdpa
+own = torch._C._nn.scaled_dot_product_attention
 DENSE = [
     sageattention.sageattn,
     sageattention.sageattn_qk_int8_pv_fp16_cuda,

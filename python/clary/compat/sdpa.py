@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._nn import scaled_dot_product_attention as torch_sdpa
 
-from .. import _call, _sdpa, _torch
+from .. import _call, _torch
 from ._serve import serve, settings
 
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32}
@@ -45,10 +46,10 @@ def scaled_dot_product_attention(
         except (AttributeError, RuntimeError):
             pass  # no tensors, or nested ones
     if small:
-        _call.count("fallbacks", "sdpa: below break-even")
+        _call._count("fallbacks", "sdpa: below break-even")
         if scale is None and not enable_gqa:  # keywords cost torch a tenth of the call
-            return _sdpa.torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal)
-        return _sdpa.torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+            return torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal)
+        return torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return serve_sdpa((query, key, value), attn_mask, dropout_p, is_causal, scale, enable_gqa, "standard")
 
 
@@ -63,8 +64,8 @@ def serve_sdpa(
             return _torch.attention(q, k, v, *words)
         return serve(q, k, v, accuracy, causal=bool(causal), scale=scale, mask=mask)
     if not _is_compiling():
-        _call.count("fallbacks", why)
-    return _sdpa.torch_sdpa(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=enable_gqa)
+        _call._count("fallbacks", why)
+    return torch_sdpa(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=enable_gqa)
 
 
 _NO_LENGTHS = (None,) * 6  # kv_lens to window
@@ -77,7 +78,14 @@ def why_not(q: Any, k: Any, v: Any, mask: Any, dropout: Any, causal: Any, enable
     if q.is_nested:
         return "sdpa: nested tensors"
     dtype, shape, of_k, of_v = q.dtype, q.shape, k.shape, v.shape
-    if len(shape) != 4 or len(of_k) != 4 or of_k[:3] != of_v[:3] or len(of_v) != 4 or shape[0] != of_k[0]:
+    if (
+        len(shape) != 4
+        or len(of_k) != 4
+        or of_k[:3] != of_v[:3]
+        or len(of_v) != 4
+        or shape[0] != of_k[0]
+        or shape[3] != of_k[3]
+    ):
         return "sdpa: shape"
     if dropout:
         return "sdpa: dropout"
