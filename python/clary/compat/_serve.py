@@ -127,7 +127,8 @@ def _as_sdpa(
         raise TypeError(f"{function.__name__}() was called in torch's way, which has no return_lse and no window.")
     if not isinstance(mask, str) and mask is not None:
         words["mask"] = mask
-    return serve_sdpa(qkv, words["mask"], dropout, causal, scale, True, accuracy)
+    q, k, v = qkv
+    return serve_sdpa(q, k, v, words["mask"], dropout, causal, scale, True, accuracy)
 
 
 def requires_qkv(function: F) -> F:

@@ -38,25 +38,12 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """torch.nn.functional.scaled_dot_product_attention, in accuracy "standard" unless enable() says another."""
-    small = False
-    if not _is_compiling():
-        try:
-            limit = BREAK_EVEN if attn_mask is None else BREAK_EVEN_MASK
-            small = query.numel() * key.size(-2) < limit and query.dtype is _F32 and query.is_cpu
-        except (AttributeError, RuntimeError):
-            pass  # no tensors, or nested ones
-    if small:
-        _call._count("fallbacks", "sdpa: below break-even")
-        if scale is None and not enable_gqa:  # keywords cost torch a tenth of the call
-            return torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal)
-        return torch_sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    return serve_sdpa((query, key, value), attn_mask, dropout_p, is_causal, scale, enable_gqa, "standard")
+    return serve_sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, "standard")
 
 
 def serve_sdpa(
-    qkv: tuple[Any, ...], mask: Any, dropout: Any, causal: Any, scale: Any, enable_gqa: bool, accuracy: str
+    q: Any, k: Any, v: Any, mask: Any, dropout: Any, causal: Any, scale: Any, enable_gqa: bool, accuracy: str
 ) -> Any:
-    q, k, v = qkv
     why = why_not(q, k, v, mask, dropout, causal, enable_gqa)
     if why is None:
         if settings.grad == "refuse":  # clary.attention without its keywords
@@ -65,6 +52,8 @@ def serve_sdpa(
         return serve(q, k, v, accuracy, causal=bool(causal), scale=scale, mask=mask)
     if not _is_compiling():
         _call._count("fallbacks", why)
+    if scale is None and not enable_gqa:  # keywords cost a small call a tenth of its time
+        return torch_sdpa(q, k, v, mask, dropout, causal)
     return torch_sdpa(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=enable_gqa)
 
 
@@ -87,6 +76,10 @@ def why_not(q: Any, k: Any, v: Any, mask: Any, dropout: Any, causal: Any, enable
         or shape[3] != of_k[3]
     ):
         return "sdpa: shape"
+    if dtype is _F32 and not _is_compiling() and q.is_cpu:
+        limit = BREAK_EVEN if mask is None else BREAK_EVEN_MASK
+        if shape[0] * shape[1] * shape[2] * shape[3] * of_k[2] < limit:
+            return "sdpa: below break-even"
     if dropout:
         return "sdpa: dropout"
     if causal and mask is not None:
