@@ -20,7 +20,7 @@ _F32 = torch.float32
 
 # Where torch's f32 kernel on the CPU is as fast, in multiply-adds of q k^T, without a mask and with one: bench/dropin.py --all
 # (docs/sdpa.md). Its 16-bit kernels are nowhere.
-BREAK_EVEN, BREAK_EVEN_MASK = 300_000, 1_500_000
+BREAK_EVEN, BREAK_EVEN_MASK = 100_000, 1_500_000
 
 replaced: Any = None  # what enable() found at torch.nn.functional
 _is_compiling, _is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
