@@ -74,6 +74,7 @@ class Backend(Protocol):
 _LAYOUTS = {"HND": 0, "NHD": 1}
 _CAUSAL = {False: 0, True: 1, "none": 0, "upper_left": 1, "lower_right": 2}
 _ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
+_GRAD = {"refuse": 0, "recompute": 1}
 
 _plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int]] = {}  # -> HEAD, out's shape for empty(), device
 _MAX_PLANS = 1024
