@@ -205,7 +205,10 @@ class _ThenPatch(Loader):
         module.__loader__ = module.__spec__.loader = self.loader  # type: ignore[union-attr]
         self.loader.exec_module(module)
         if "sdpa" in _state.names:
-            _patch_torch(True)
+            try:
+                _patch_torch(True)
+            except RuntimeError as error:  # no library: torch is imported all the same
+                warnings.warn(f"torch keeps its own attention: {error}", RuntimeWarning, stacklevel=2)
 
 
 _finder = _Finder()

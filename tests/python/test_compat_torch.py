@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import reference
 
 import clary
 from clary.compat import sageattention, sageattn3
@@ -214,13 +215,13 @@ def test_training_converges_under_recompute() -> None:
         x, y = torch.randn(2, 128, 64), torch.randn(2, 128, 64)
         context = clary.enable("sdpa", grad="recompute") if enabled else clary.enable()
         with context:
-            for _ in range(30):
+            for _ in range(20):
                 loss = (layer(x, x, x, need_weights=False)[0] - y).square().mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
         losses.append(loss.item())
-    assert abs(losses[1] - losses[0]) < 0.01 * losses[0], losses
+    assert abs(losses[1] - losses[0]) <= reference.BOUND["standard", "short"] * losses[0], losses
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,14 @@ def test_a_mistake_in_it_is_a_warning(python: Any, words: str) -> None:
     assert done.returncode == 0 and "RuntimeWarning: CLARY_ENABLE" in done.stderr
 
 
+def test_torch_is_imported_without_the_library(python: Any) -> None:
+    pytest.importorskip("torch")
+    words = {"CLARY_ENABLE": "sdpa", "CLARY_LIBRARY": "/nowhere/libclary.so"}
+    code = START + "import torch; q = torch.ones(1, 2, 3, 4); torch.nn.functional.scaled_dot_product_attention(q, q, q)"
+    done = python("-c", code, **words)
+    assert done.returncode == 0 and "torch keeps its own attention" in done.stderr, done.stderr
+
+
 def test_words_are_checked() -> None:
     for names, words in ((("sage",), {}), (("sdpa",), {"accuracy": "best"}), (("sdpa",), {"grad": "yes"})):
         with pytest.raises(ValueError, match="(cannot be enabled|Use one of)"):
