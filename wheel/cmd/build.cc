@@ -14,7 +14,8 @@ namespace {
 Result<int> parse_cap(const std::string& text) {
   const std::string digits = text.substr(0, text.find_first_not_of("0123456789")), unit = text.substr(digits.size());
   const int scale = unit == "s" ? 1 : unit == "m" || unit.empty() ? 60 : unit == "h" ? 3600 : 0;
-  if (!is_digits(digits) || digits.size() > 5 || !scale) return Error{"not a time: `" + printable(text) + "`", "such as --cap 330m"};
+  if (!is_digits(digits) || digits.size() > 5 || !scale)
+    return Error{"not a time: `" + printable(text) + "`", "such as --cap 330m"};
   return std::atoi(digits.c_str()) * scale;
 }
 
@@ -72,11 +73,15 @@ int cmd_build(Ctx& ctx, Cli& cli) {
   if (!b.environment.empty()) b.environment = absolute(ctx, b.environment);
   const Result<int> seconds = parse_cap(cap);
   if (!seconds) return fail(ctx, seconds.error());
-  if (!jobs.empty() && (!is_digits(jobs) || jobs.size() > 4 || jobs == "0")) return fail(ctx, {"not a number of jobs: `" + printable(jobs) + "`", ""});
+  if (!jobs.empty() && (!is_digits(jobs) || jobs.size() > 4 || jobs == "0"))
+    return fail(ctx, {"not a number of jobs: `" + printable(jobs) + "`", ""});
   b.seconds = *seconds, b.jobs = std::atoi(jobs.c_str());
   const Engine& engine = *find_engine(b.engine);
   if (*engine.program && !ctx.proc.find(engine.program))
-    return fail(ctx, {std::string("not on this machine: ") + engine.program, "clary doctor lists what there is; --engine local needs none"}, kFinding);
+    return fail(ctx,
+                {std::string("not on this machine: ") + engine.program,
+                 "clary doctor lists what there is; --engine local needs none"},
+                kFinding);
 
   std::optional<Python> python;
   if (!b.environment.empty()) {
@@ -94,11 +99,15 @@ int cmd_build(Ctx& ctx, Cli& cli) {
   Result<Matrix> matrix = make_matrix(*recipe, host_machine(ctx));
   if (!matrix) return fail(ctx, matrix.error());
   if (!only.empty()) std::erase_if(matrix->cells, [&](const Cell& c) { return !matches(only, c.id); });
-  if (matrix->cells.empty()) return fail(ctx, {"nothing to build" + (matrix->refused.empty() ? "" : ": " + matrix->refused[0].reason), "clary plan"}, kFinding);
+  if (matrix->cells.empty())
+    return fail(ctx,
+                {"nothing to build" + (matrix->refused.empty() ? "" : ": " + matrix->refused[0].reason), "clary plan"},
+                kFinding);
   if (matrix->cells.size() > 1 && !all) {
     Strings ids;
     for (const Cell& c : matrix->cells) ids.push_back(c.id);
-    return fail(ctx, {"the plan has " + count(ids.size(), "cell") + ": " + join(ids, " "), "name one, or build them one after another with --all"});
+    return fail(ctx, {"the plan has " + count(ids.size(), "cell") + ": " + join(ids, " "),
+                      "name one, or build them one after another with --all"});
   }
   // From here on it is decided what is built.
 

@@ -15,7 +15,8 @@ int cmd_init(Ctx& ctx, Cli& cli) {
   if (!cli.parse()) return cli.exit_code();
   if (out.empty()) out = source + "/clary.toml";
   if (ctx.disk.info(out) && !force && !cli.dry_run())
-    return fail(ctx, {"there is a recipe already: " + out, "--force replaces it, --dry-run shows what it would be"}, kFinding);
+    return fail(ctx, {"there is a recipe already: " + out, "--force replaces it, --dry-run shows what it would be"},
+                kFinding);
 
   const Result<SourceFacts> facts = scan_source(ctx, source);
   if (!facts) return fail(ctx, facts.error());

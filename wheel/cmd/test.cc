@@ -28,7 +28,9 @@ Result<std::vector<Python>> choose_pythons(Ctx& ctx, const FileFacts& facts, con
       if (wheel_fits(facts, python) && out.empty()) out.push_back(python);
     }
   }
-  if (out.empty()) return Error{"no Python here that " + base_name(facts.path) + " is for", "clary doctor lists them; --python PROGRAM names one"};
+  if (out.empty())
+    return Error{"no Python here that " + base_name(facts.path) + " is for",
+                 "clary doctor lists them; --python PROGRAM names one"};
   return out;
 }
 
@@ -38,9 +40,11 @@ std::string text_of(const Trial& trial, const std::string& wheel) {
   for (const Check& c : trial.checks) {
     loaded += c.what == "load" && c.state == "ok";
     if (c.state != "ok" || c.what == "call")
-      out += "  " + c.what + (c.name.empty() ? "" : " " + c.name) + ": " + c.state + (c.text.empty() ? "" : ": " + printable(c.text)) + "\n";
+      out += "  " + c.what + (c.name.empty() ? "" : " " + c.name) + ": " + c.state +
+             (c.text.empty() ? "" : ": " + printable(c.text)) + "\n";
   }
-  if (loaded) out += "  " + thousands(loaded) + (loaded == 1 ? " library" : " libraries") + " loaded with immediate binding\n";
+  if (loaded)
+    out += "  " + thousands(loaded) + (loaded == 1 ? " library" : " libraries") + " loaded with immediate binding\n";
   return out;
 }
 
@@ -69,14 +73,17 @@ int cmd_test(Ctx& ctx, Cli& cli) {
     if (trial.failed()) code = kFinding;
     if (!cli.json()) return ctx.out.write(text_of(trial, file));
     Json checks = Json::array();
-    for (const Check& c : trial.checks) checks.push_back({{"what", c.what}, {"name", c.name}, {"state", c.state}, {"text", c.text}});
+    for (const Check& c : trial.checks)
+      checks.push_back({{"what", c.what}, {"name", c.name}, {"state", c.state}, {"text", c.text}});
     all.push_back({{"file", file}, {"where", trial.where}, {"ok", !trial.failed()}, {"checks", checks}});
   };
   for (const std::string& file : files) {
-    const Result<FileFacts> facts = read_facts(ctx, absolute(ctx, file), {.digests = true, .threads = ctx.proc.cores()});
+    const Result<FileFacts> facts =
+        read_facts(ctx, absolute(ctx, file), {.digests = true, .threads = ctx.proc.cores()});
     if (!facts) return fail(ctx, facts.error(), kFinding);
     if (!facts->wheel.name) return fail(ctx, {"not a wheel: " + file, facts->wheel.name_fault}, kFinding);
-    const Result<std::vector<Python>> chosen = !o.image.empty() ? std::vector<Python>{} : choose_pythons(ctx, *facts, pythons);
+    const Result<std::vector<Python>> chosen =
+        !o.image.empty() ? std::vector<Python>{} : choose_pythons(ctx, *facts, pythons);
     if (!chosen) return fail(ctx, chosen.error(), kFinding);
     // From here on it is known where the wheel is tried.
 

@@ -29,7 +29,10 @@ int compare_builds(Ctx& ctx, const std::string& first, const std::string& second
   const Strings differences = wheel_differences(a->bytes, b->bytes);
   const std::string digest = hex(sha256_of(a->bytes));
   if (json) {
-    ctx.out.write(dump({{"schema", "clary-rebuild/1"}, {"same", differences.empty()}, {"sha256", digest}, {"differences", differences}}));
+    ctx.out.write(dump({{"schema", "clary-rebuild/1"},
+                        {"same", differences.empty()},
+                        {"sha256", digest},
+                        {"differences", differences}}));
   } else if (differences.empty()) {
     ctx.out.write("the same bytes: sha256 " + digest + "\n");
   } else {

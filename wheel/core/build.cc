@@ -5,8 +5,9 @@
 #include "wheel/core/digest.h"
 #include "wheel/core/host.h"
 #include "wheel/core/json.h"
-#include "wheel/core/scan.h"
 #include "wheel/core/requirement.h"
+#include "wheel/core/scan.h"
+#include "wheel/core/tag.h"
 
 namespace clary::tool {
 namespace {
@@ -15,8 +16,9 @@ constexpr int kMostFixes = 5;
 constexpr uint64_t kMostLog = uint64_t{256} << 20;
 
 // Of the caller's environment, what builds listen to.
-constexpr const char* kListened[] = {"MAX_JOBS", "EXT_PARALLEL", "NVCC_THREADS", "NVCC_CCBIN", "NVCC_APPEND_FLAGS",
-                                     "NVCC_PREPEND_FLAGS", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_ARGS"};
+constexpr const char* kListened[] = {
+    "MAX_JOBS", "EXT_PARALLEL", "NVCC_THREADS", "NVCC_CCBIN", "NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS",
+    "CC",       "CXX",          "CFLAGS",       "CXXFLAGS",   "LDFLAGS",           "CMAKE_ARGS"};
 
 // What is remembered of a cell between runs, in its work folder.
 class State {
@@ -52,6 +54,7 @@ class Builder {
   Result<Done> take_sources();
   Result<Done> choose_python();
   Result<Done> choose_compiler();
+  std::string fill(std::string text) const;
   void set_environment();
   Result<Done> run_steps();
   Result<Done> run_step(const Step& step);
@@ -102,13 +105,15 @@ Result<Done> Builder::choose_python() {
       return Error{"the environment has torch " + has + ", the cell is of " + report_.cell.torch,
                    "plan for it: --torch " + has + (torch ? " --cuda " + torch->cuda : "")};
   } else {
-    Result<Python> python = options_.python.empty() ? python_for(ctx_, report_.cell.python) : ask_python(ctx_, options_.python);
+    Result<Python> python =
+        options_.python.empty() ? python_for(ctx_, report_.cell.python) : ask_python(ctx_, options_.python);
     if (!python) return python.error();
     site_.python = *std::move(python);
   }
   if (!report_.cell.python.empty() && site_.python.minor() != report_.cell.python)
-    return Error{"the cell is of Python " + report_.cell.python + ", " + site_.python.program + " is " + site_.python.version,
-                 "leave out --python and --environment, or plan for it: --python " + site_.python.minor()};
+    return Error{
+        "the cell is of Python " + report_.cell.python + ", " + site_.python.program + " is " + site_.python.version,
+        "leave out --python and --environment, or plan for it: --python " + site_.python.minor()};
   return Done{};
 }
 
@@ -131,7 +136,8 @@ Result<Done> Builder::choose_compiler() {
       if (!major) unfit = "CUDA " + found->version.str() + " is installed, the cell needs " + version.str();
       if (archs) unfit = archs->message;
     }
-    if (options_.toolkit != "auto" && !site_.cuda) return Error{unfit, "--toolkit index takes one from the package index"};
+    if (options_.toolkit != "auto" && !site_.cuda)
+      return Error{unfit, "--toolkit index takes one from the package index"};
   }
   if (!site_.cuda) {
     if (!unfit.empty()) ctx_.err.write(unfit + "\n");
@@ -139,15 +145,24 @@ Result<Done> Builder::choose_compiler() {
     if (!made) return made.error();
     site_.cuda = *made;
   }
-  report_.cuda = site_.cuda->version.str() + (site_.cuda->from_index ? " from the package index" : " in " + site_.cuda->folder);
-  if (Result<Strings> made = repair_links(ctx_, site_.cuda->from_index ? site_.cuda->folder : "/nonexistent"); !made) return made.error();
+  report_.cuda =
+      site_.cuda->version.str() + (site_.cuda->from_index ? " from the package index" : " in " + site_.cuda->folder);
+  if (Result<Strings> made = repair_links(ctx_, site_.cuda->from_index ? site_.cuda->folder : "/nonexistent"); !made)
+    return made.error();
   return Done{};
+}
+
+// {source}, {environment} and {machine} in the recipe's variables and settings.
+std::string Builder::fill(std::string text) const {
+  text = replace_all(std::move(text), "{source}", site_.source);
+  text = replace_all(std::move(text), "{environment}", site_.prefix.empty() ? site_.work + "/env" : site_.prefix);
+  return replace_all(std::move(text), "{machine}", Platform::of(report_.cell.platform).arch);
 }
 
 void Builder::set_environment() {
   const Cell& cell = report_.cell;
   std::map<std::string, std::string>& env = site_.env;
-  for (const auto& [name, value] : recipe_.env) env[name] = value;
+  for (const auto& [name, value] : recipe_.env) env[name] = fill(value);
   for (const char* name : kListened) {
     if (const std::optional<std::string> value = ctx_.proc.env(name)) env.insert({name, *value});
   }
@@ -163,7 +178,7 @@ void Builder::set_environment() {
   if (!cell.archs.empty() && recipe_.cuda_compiler != "no") {
     env.insert({{"TORCH_CUDA_ARCH_LIST", cell.archs.torch()}, {"CUDAARCHS", cell.archs.cmake()}});
   }
-  site_.settings = recipe_.settings;
+  for (const auto& [key, value] : recipe_.settings) site_.settings[key] = fill(value);
   site_.packages = recipe_.packages;
   if (site_.packages.empty()) {
     const Result<SourceFacts> facts = scan_source(ctx_, site_.source);
@@ -231,6 +246,11 @@ Result<Done> Builder::run_steps() {
   const Engine& engine = *find_engine(options_.engine);
   const Result<std::vector<Step>> steps = engine.steps(ctx_, site_);
   if (!steps) return steps.error();
+  // Each attempt has its own log; the last one is build.log.
+  if (!report_.fixes.empty()) {
+    const std::string before = site_.work + "/build." + std::to_string(report_.fixes.size()) + ".log";
+    if (auto done = ctx_.disk.rename(report_.log, before); !done) return done;
+  }
   if (auto done = ctx_.disk.remove(site_.out); !done) return done;
   if (auto done = ctx_.disk.make_dirs(site_.out); !done) return done;
   for (const Step& step : *steps) {
@@ -246,7 +266,8 @@ bool Builder::repair() {
   if (!report_.error || !report_.error->known) return false;
   Result<Fix> fix = find_fix(ctx_, site_.source, report_.error->known->code, report_.error->text);
   if (!fix || fix->empty()) return false;
-  const bool tried = std::any_of(report_.fixes.begin(), report_.fixes.end(), [&](const Fix& f) { return fix_toml(f) == fix_toml(*fix) && f.code == fix->code; });
+  const bool tried = std::any_of(report_.fixes.begin(), report_.fixes.end(),
+                                 [&](const Fix& f) { return fix_toml(f) == fix_toml(*fix) && f.code == fix->code; });
   if (tried && !fix->fewer_jobs) return false;
   report_.fixes.push_back(*fix);
   if (!options_.fix || static_cast<int>(report_.fixes.size()) > kMostFixes) return false;
@@ -285,7 +306,8 @@ BuildReport Builder::run() {
 
   const Result<std::string> sources = source_digest(ctx_, site_.source);
   if (!sources) return stop(sources.error());
-  std::string inputs = *sources + report_.cell.wheel + report_.cuda + options_.engine + join(site_.packages, " ") + site_.prefix;
+  std::string inputs =
+      *sources + report_.cell.wheel + report_.cuda + options_.engine + join(site_.packages, " ") + site_.prefix;
   for (const auto& [name, value] : site_.env) inputs += "\n" + name + "=" + value;
   for (const auto& [name, value] : site_.settings) inputs += "\n" + name + "=" + value;
   inputs = hex(sha256_of(bytes_of(inputs)));
@@ -303,7 +325,8 @@ BuildReport Builder::run() {
   Result<Done> done = run_steps();
   while (!done && report_.state != BuildReport::kOutOfTime && repair()) done = run_steps();
   if (!done) return stop(report_.refusal.value_or(done.error()));
-  if (Result<Done> finished = finish_wheel(ctx_, recipe_, site_.out, options_, report_); !finished) return stop(finished.error());
+  if (Result<Done> finished = finish_wheel(ctx_, recipe_, site_.out, options_, report_); !finished)
+    return stop(finished.error());
   // From here on the wheel is in its place, under its name, and has passed its policy.
 
   report_.state = BuildReport::kBuilt;

@@ -28,10 +28,12 @@ Result<std::string> only_wheel(Ctx& ctx, const std::string& folder) {
 // Why the wheel that was made is not the planned one; its platform is repaired and its local version added.
 std::optional<Error> mismatch(const WheelName& made, const WheelName& planned) {
   if (normal_name(made.name()) != normal_name(planned.name()))
-    return Error{"the build made " + made.name() + ", the recipe says " + planned.name(), "correct [package] name in clary.toml"};
+    return Error{"the build made " + made.name() + ", the recipe says " + planned.name(),
+                 "correct [package] name in clary.toml"};
   if (made.version().public_str() != planned.version().public_str())
-    return Error{"the build made version " + made.version().public_str() + ", the recipe says " + planned.version().public_str(),
-                 "correct [package] version in clary.toml"};
+    return Error{
+        "the build made version " + made.version().public_str() + ", the recipe says " + planned.version().public_str(),
+        "correct [package] version in clary.toml"};
   const Tag &a = made.tags()[0], &b = planned.tags()[0];
   if (a.python != b.python || a.abi != b.abi)
     return Error{"the build made a " + a.python + "-" + a.abi + " wheel, the plan says " + b.python + "-" + b.abi,
@@ -47,11 +49,22 @@ Json report_json(const BuildReport& r) {
   Json patches = Json::array(), fixes = Json::array();
   for (const Applied& a : r.patches) patches.push_back(patch_json(a));
   for (const Fix& f : r.fixes) fixes.push_back({{"error", f.code}, {"about", f.about}, {"toml", fix_toml(f)}});
-  Json out = {{"cell", r.cell.id},     {"state", r.state_name()}, {"wheel", r.wheel},    {"sha256", r.sha256},
-              {"size", r.size},        {"seconds", r.seconds},    {"jobs", r.cell.jobs}, {"archs", r.cell.archs.text()},
-              {"torch", r.cell.torch}, {"cuda", r.cuda},          {"python", r.cell.python}, {"log", r.log},
-              {"patches", patches},    {"fixes", fixes},
-              {"errors", r.findings.count(Severity::kError)}, {"warnings", r.findings.count(Severity::kWarning)}};
+  Json out = {{"cell", r.cell.id},
+              {"state", r.state_name()},
+              {"wheel", r.wheel},
+              {"sha256", r.sha256},
+              {"size", r.size},
+              {"seconds", r.seconds},
+              {"jobs", r.cell.jobs},
+              {"archs", r.cell.archs.text()},
+              {"torch", r.cell.torch},
+              {"cuda", r.cuda},
+              {"python", r.cell.python},
+              {"log", r.log},
+              {"patches", patches},
+              {"fixes", fixes},
+              {"errors", r.findings.count(Severity::kError)},
+              {"warnings", r.findings.count(Severity::kWarning)}};
   if (r.refusal) out["message"] = r.refusal->message, out["hint"] = r.refusal->hint;
   if (r.error) {
     out["error"] = {{"line", r.error->line}, {"text", r.error->text}};
@@ -76,9 +89,11 @@ Result<Done> finish_wheel(Ctx& ctx, const Recipe& recipe, const std::string& fol
   if (!planned) return planned.error();
   if (std::optional<Error> why = mismatch(*facts->wheel.name, *planned)) return *why;
   for (const std::string& pattern : recipe.expect_modules) {
-    const bool there = std::any_of(facts->binaries.begin(), facts->binaries.end(), [&](const BinaryFacts& b) { return matches(pattern, base_name(b.path)); });
+    const bool there = std::any_of(facts->binaries.begin(), facts->binaries.end(),
+                                   [&](const BinaryFacts& b) { return matches(pattern, base_name(b.path)); });
     if (!there)
-      return Error{"the wheel lacks the module " + pattern, "the build left it out for the architectures " + cell.archs.text() +
+      return Error{"the wheel lacks the module " + pattern, "the build left it out for the architectures " +
+                                                                cell.archs.text() +
                                                                 ", or its name changed: [build] expect-modules"};
   }
   if (std::optional<Error> why = platform_fault(*facts, planned->tags()[0].platform)) return *why;
@@ -88,13 +103,16 @@ Result<Done> finish_wheel(Ctx& ctx, const Recipe& recipe, const std::string& fol
   if (!cell.torch.empty()) relabel.require.push_back("torch==" + line_of(cell.torch) + ".*");
   Result<Repacked> packed = repack(*facts, made->bytes, relabel);
   if (!packed) return packed.error();
-  if (packed->file_name != cell.wheel) return Error{"the wheel would be called " + packed->file_name + ", not " + cell.wheel, ""};
+  if (packed->file_name != cell.wheel)
+    return Error{"the wheel would be called " + packed->file_name + ", not " + cell.wheel, ""};
   const std::string ready = folder + "/ready/" + packed->file_name;
   if (Result<Done> done = ctx.disk.make_dirs(dir_name(ready)); !done) return done;
   if (Result<Done> done = ctx.disk.write(ready, packed->content); !done) return done;
 
   // Verified where it lies; it appears in the wheelhouse only when no error is found.
-  const std::string policy_name = !recipe.policy.empty() ? recipe.policy : cell.torch.empty() ? "default" : "torch-locked";
+  const std::string policy_name = !recipe.policy.empty() ? recipe.policy
+                                  : cell.torch.empty()   ? "default"
+                                                         : "torch-locked";
   Result<Policy> policy = load_policy(ctx, policy_name);
   if (!policy) return policy.error();
   if (policy->require_sass.empty() && recipe.cuda_compiler != "no") {
@@ -108,12 +126,14 @@ Result<Done> finish_wheel(Ctx& ctx, const Recipe& recipe, const std::string& fol
   report.sha256 = final_facts->sha256;
   report.size = final_facts->size;
   if (report.findings.count(Severity::kError))
-    return Error{"the wheel breaks its policy " + policy->name + "; it stays in " + ready, "clary verify --policy " + policy_name + " " + shell(ready)};
+    return Error{"the wheel breaks its policy " + policy->name + "; it stays in " + ready,
+                 "clary verify --policy " + policy_name + " " + shell(ready)};
   if (Result<Done> done = ctx.disk.make_dirs(options.out); !done) return done;
   if (Result<Done> done = ctx.disk.link_or_copy(ready, options.out + "/" + cell.wheel); !done) return done;
   report.state = BuildReport::kBuilt;
-  return ctx.disk.write(options.out + "/" + cell.wheel + ".build.json",
-                        dump({{"schema", "clary-build/1"}, {"tool", "clary " CLARY_VERSION}, {"build", report_json(report)}}));
+  return ctx.disk.write(
+      options.out + "/" + cell.wheel + ".build.json",
+      dump({{"schema", "clary-build/1"}, {"tool", "clary " CLARY_VERSION}, {"build", report_json(report)}}));
 }
 
 const char* BuildReport::state_name() const {
@@ -124,14 +144,18 @@ const char* BuildReport::state_name() const {
 std::string report_text(const BuildReport& r) {
   std::string out = std::string(r.state_name()) + ": " + (r.wheel.empty() ? r.cell.wheel : r.wheel) + "\n";
   if (r.state == BuildReport::kBuilt || r.state == BuildReport::kReused) {
-    out += "  " + human_bytes(r.size) + ", sha256 " + r.sha256 + (r.seconds ? ", " + count(static_cast<uint64_t>(r.seconds), "second") : "") + "\n";
-    if (r.findings.count(Severity::kWarning)) out += "  " + count(r.findings.count(Severity::kWarning), "warning") + ": clary verify " + shell(r.wheel) + "\n";
+    out += "  " + human_bytes(r.size) + ", sha256 " + r.sha256 +
+           (r.seconds ? ", " + count(static_cast<uint64_t>(r.seconds), "second") : "") + "\n";
+    if (r.findings.count(Severity::kWarning))
+      out += "  " + count(r.findings.count(Severity::kWarning), "warning") + ": clary verify " + shell(r.wheel) + "\n";
   }
-  for (const Applied& a : r.patches) out += "  patch " + a.name + (a.already ? ": in the sources already" : ": applied") + "\n";
+  for (const Applied& a : r.patches)
+    out += "  patch " + a.name + (a.already ? ": in the sources already" : ": applied") + "\n";
   if (r.error) {
     out += "\n" + r.log + ":" + std::to_string(r.error->line) + ": " + printable(r.error->text) + "\n";
     for (const std::string& line : r.error->context) out += "    " + printable(line) + "\n";
-    if (r.error->known) out += "\n" + r.error->known->code + ": " + r.error->known->title + "\n" + r.error->known->body + "\n";
+    if (r.error->known)
+      out += "\n" + r.error->known->code + ": " + r.error->known->title + "\n" + r.error->known->body + "\n";
   }
   const bool failed = r.state == BuildReport::kFailed;
   for (const Fix& f : r.fixes) {

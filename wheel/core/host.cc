@@ -102,6 +102,14 @@ Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& o) {
     Result<Recipe> parsed = parse_recipe(*text, path);
     if (!parsed) return parsed.error();
     recipe = *std::move(parsed);
+    if (!recipe.version_from.empty() && o.version.empty()) {
+      const std::string from = dir_name(path) + "/" + recipe.version_from;
+      const Result<std::string> source = ctx.disk.read(from);
+      if (!source) return source.error();
+      const Result<Version> version = version_in(*source, from);
+      if (!version) return version.error();
+      recipe.version = *version;
+    }
   } else if (o.name.empty() || o.version.empty()) {
     return Error{
         "no clary.toml here",

@@ -28,7 +28,8 @@ std::string Python::minor() const {
 Result<Python> ask_python(Ctx& ctx, const std::string& program) {
   const Result<Finished> said = ctx.proc.run({program, "-I", "-c", kAsk}, 20);
   if (!said) return Error{"no " + program + " that starts", said.error().message};
-  const std::vector<std::string_view> words = split_any(said->exit_code == 0 ? said->out : "", " \n");
+  const std::string text = said->exit_code == 0 ? said->out : "";
+  const std::vector<std::string_view> words = split_any(text, " \n");
   if (words.size() != 4) return Error{"no Python: " + program, std::string(trim(said->err.substr(0, 200)))};
   if (words[3] != "cpython") return Error{"not CPython: " + program, ""};
   return Python{program, std::string(words[0]), std::string(words[1]), words[2] == "1"};

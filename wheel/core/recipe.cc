@@ -29,6 +29,19 @@ Result<Done> choice(const char* key, const std::string& value, const Strings& ch
 
 }  // namespace
 
+Result<Version> version_in(std::string_view text, const std::string& name) {
+  // VERSION "1.2.3", __version__ = "1.2.3", version: '1.2.3', or nothing but the version.
+  for (std::string_view line : lines(text)) {
+    const std::string low = lower(line);
+    const size_t word = low.find("version"), open = line.find_first_of("\"'", std::min(word, line.size())),
+                 close = open == line.npos ? line.npos : line.find(line[open], open + 1);
+    if (word == low.npos || close == line.npos) continue;
+    if (Result<Version> found = Version::parse(line.substr(open + 1, close - open - 1))) return found;
+  }
+  if (Result<Version> whole = Version::parse(trim(text.substr(0, 100)))) return whole;
+  return Error{"no version in " + name, "a line such as VERSION \"1.2.3\""};
+}
+
 Result<Recipe> parse_recipe(std::string_view text, const std::string& name) {
   const Result<Json> json = parse_toml(text, name);
   if (!json) return json.error();
@@ -56,7 +69,8 @@ Result<Recipe> parse_recipe(std::string_view text, const std::string& name) {
   Recipe r;
   r.name = text_of(package, "name");
   if (!is_project_name(r.name)) return Error{"no [package] name in " + name, "add name = \"...\""};
-  const Result<Version> version = Version::parse(text_of(package, "version"));
+  r.version_from = text_of(package, "version-from");
+  const Result<Version> version = Version::parse(r.version_from.empty() ? text_of(package, "version") : "0");
   if (!version) return Error{"no [package] version in " + name + ": " + version.error().message, ""};
   r.version = *version;
   r.torch = strings_of(matrix, "torch");

@@ -23,6 +23,7 @@ struct Edit {
 struct Recipe {
   std::string name;
   Version version;
+  std::string version_from;  // a file of the sources that says it, instead
   // Lists as written: versions, lines ("2.8"), specifiers (">=2.6,<2.9"), "all", "newest". Empty: all.
   Strings torch, cuda, python, platform;
   std::string arch = "auto";
@@ -49,6 +50,8 @@ struct Recipe {
 };
 
 // Keys of [package], [matrix], [build], [test], [cost], [[patch]] and [[exclude]]. Other tables belong to other commands.
+// Of a recipe with version-from the version is 0 until version_in() has read that file.
+Result<Version> version_in(std::string_view text, const std::string& name);
 Result<Recipe> parse_recipe(std::string_view text, const std::string& name);
 
 }  // namespace clary::tool

@@ -122,6 +122,8 @@ void Scanner::read_setup() {
                                       "(?:os\\.environ\\.get|os\\.getenv|os\\.environ|environ\\.get|getenv)\\s*[\\[(]"
                                       "\\s*[\"']([A-Z][A-Z0-9_]+)[\"']"));
   if (std::regex_search(setup_, std::regex("py_limited_api\\s*=\\s*True"))) facts_.limited_api = "3.9";
+  if (std::regex_search(setup_, std::regex("return\\s+[\"']py3[\"']\\s*,\\s*[\"']none[\"']")))
+    facts_.limited_api = "any";
 }
 
 void Scanner::read_cmake() {
@@ -174,11 +176,11 @@ void Scanner::remark() {
   std::sort(facts_.archs.begin(), facts_.archs.end(), [](const std::string& a, const std::string& b) {
     return Arch::parse(a).value_or(Arch{}) < Arch::parse(b).value_or(Arch{});
   });
-  facts_.standards = all_matches(build, "-std=([a-z+0-9]+)");
+  facts_.standards = all_matches(build, "-std=((?:c|gnu)\\+\\+[a-z0-9]+)");
   if (std::regex_search(setup_, std::regex("get_device_capability|device_count\\(|cuda\\.is_available|No GPUs found")))
     facts_.notes.emplace_back("the build asks for a GPU; where it insists, `clary build --fix` answers for it");
-  if (std::any_of(facts_.standards.begin(), facts_.standards.end(),
-                  [](const std::string& s) { return s != "c++20" && s != "c++23"; }))
+  if (facts_.uses_torch && std::any_of(facts_.standards.begin(), facts_.standards.end(),
+                                       [](const std::string& s) { return s != "c++20" && s != "c++23"; }))
     facts_.notes.emplace_back("the build passes -std=" + facts_.standards[0] +
                               "; torch 2.13 and newer need C++20: `clary build --fix` raises it");
   for (const std::string& variable : facts_.variables) {

@@ -18,7 +18,11 @@ std::string question(const FileFacts& facts, const TrialOptions& o) {
     const bool data = b.path.find(".data/") != b.path.npos;
     if (b.format == "ELF" && !data && b.interpreter.empty()) libraries.push_back(b.path);
   }
-  return dump_line({{"modules", wheel_modules(facts)}, {"libraries", libraries}, {"call", o.call}, {"gpu", o.gpu}, {"tolerance", o.tolerance}});
+  return dump_line({{"modules", wheel_modules(facts)},
+                    {"libraries", libraries},
+                    {"call", o.call},
+                    {"gpu", o.gpu},
+                    {"tolerance", o.tolerance}});
 }
 
 // The probe's last line.
@@ -30,7 +34,8 @@ Result<std::vector<Check>> answers(const Finished& done) {
     if (!json || !json->is_array()) break;
     std::vector<Check> out;
     for (const Json& row : *json) {
-      if (row.is_array() && row.size() == 4 && row[0].is_string() && row[1].is_string() && row[2].is_string() && row[3].is_string())
+      if (row.is_array() && row.size() == 4 && row[0].is_string() && row[1].is_string() && row[2].is_string() &&
+          row[3].is_string())
         out.push_back({row[0], row[1], row[2], row[3]});
     }
     return out;
@@ -44,7 +49,8 @@ Result<std::vector<Check>> answers(const Finished& done) {
 Result<Done> must(Ctx& ctx, const Job& job, const char* what) {
   const Result<Finished> done = ctx.proc.run(job);
   if (!done) return done.error();
-  if (done->exit_code != 0) return Error{std::string(what) + ": " + std::string(trim(done->err.empty() ? done->out : done->err)), ""};
+  if (done->exit_code != 0)
+    return Error{std::string(what) + ": " + std::string(trim(done->err.empty() ? done->out : done->err)), ""};
   return Done{};
 }
 
@@ -59,7 +65,8 @@ Strings wheel_modules(const FileFacts& facts) {
   for (const MemberFacts& m : facts.wheel.members) {
     const std::vector<std::string_view> parts = split(m.name, '/');
     const std::string_view first = parts[0];
-    const bool python = parts.size() == 1 ? first.ends_with(".py") || first.ends_with(".so") : parts.size() == 2 && parts[1] == "__init__.py";
+    const bool python = parts.size() == 1 ? first.ends_with(".py") || first.ends_with(".so")
+                                          : parts.size() == 2 && parts[1] == "__init__.py";
     const bool special = first.ends_with(".dist-info") || first.ends_with(".data");
     if (python && !special) out.emplace(first.substr(0, first.find('.')));
   }
@@ -87,7 +94,8 @@ Result<Trial> try_wheel(Ctx& ctx, const FileFacts& facts, const Python& python, 
     out.checks.push_back({"install", base_name(facts.path), "failed", "the wheel is not for this Python"});
     return out;
   }
-  const std::string root = cache_folder(ctx) + "/test", folder = root + "/" + facts.sha256.substr(0, 12) + "-" + python.minor();
+  const std::string root = cache_folder(ctx) + "/test",
+                    folder = root + "/" + facts.sha256.substr(0, 12) + "-" + python.minor();
   if (auto done = ctx.disk.make_dirs(root); !done) return done.error();
   const Result<Lock> lock = ctx.disk.lock(folder + ".lock", 600);
   if (!lock) return lock.error();
@@ -118,7 +126,8 @@ Result<Trial> try_wheel(Ctx& ctx, const FileFacts& facts, const Python& python, 
   const std::string probe = folder + "/probe.py";
   if (auto done = ctx.disk.write(probe, embedded("wheel/data/probe.py")); !done) return done.error();
   // Away from the sources, which would be imported instead.
-  const Result<Finished> ran = ctx.proc.run({.argv = {inside->program, "-I", probe, question(facts, o)}, .seconds = kSeconds, .folder = folder});
+  const Result<Finished> ran =
+      ctx.proc.run({.argv = {inside->program, "-I", probe, question(facts, o)}, .seconds = kSeconds, .folder = folder});
   if (!ran) return ran.error();
   const Result<std::vector<Check>> checks = answers(*ran);
   out.checks.insert(out.checks.end(), checks->begin(), checks->end());
@@ -131,13 +140,16 @@ Result<Trial> try_wheel(Ctx& ctx, const FileFacts& facts, const Python& python, 
 Result<Trial> try_in_container(Ctx& ctx, const FileFacts& facts, const TrialOptions& o) {
   const char* engine = ctx.proc.find("docker") ? "docker" : ctx.proc.find("podman") ? "podman" : nullptr;
   if (!engine) return Error{"neither docker nor podman is on this machine", "clary test without --image needs neither"};
-  const std::string folder = cache_folder(ctx) + "/test/" + facts.sha256.substr(0, 12) + "-image", name = base_name(facts.path);
+  const std::string folder = cache_folder(ctx) + "/test/" + facts.sha256.substr(0, 12) + "-image",
+                    name = base_name(facts.path);
   if (auto done = ctx.disk.make_dirs(folder); !done) return done.error();
   if (auto done = ctx.disk.write(folder + "/probe.py", embedded("wheel/data/probe.py")); !done) return done.error();
   if (auto done = ctx.disk.link_or_copy(facts.path, folder + "/" + name); !done) return done.error();
   // The image's own packages are seen: it is there that torch is.
-  const std::string inside = "python3 -m venv --system-site-packages /tmp/env && /tmp/env/bin/python -m pip install -q --no-deps --no-index /wheel/" +
-                             shell(name) + " && exec /tmp/env/bin/python -I /wheel/probe.py " + shell(question(facts, o));
+  const std::string inside =
+      "python3 -m venv --system-site-packages /tmp/env && /tmp/env/bin/python -m pip install -q --no-deps --no-index "
+      "/wheel/" +
+      shell(name) + " && exec /tmp/env/bin/python -I /wheel/probe.py " + shell(question(facts, o));
   Strings argv = {engine, "run", "--rm", "--network", "none", "--volume", folder + ":/wheel:ro"};
   if (o.gpu) argv.insert(argv.end(), {"--gpus", "all"});
   argv.insert(argv.end(), {o.image, "sh", "-c", inside});

@@ -10,10 +10,10 @@
 namespace clary::tool {
 
 struct TrialOptions {
-  std::string call;      // module:function; empty: found
-  std::string with;      // an environment whose packages are seen, too
-  Strings install;       // requirements to install before the wheel
-  std::string image;     // a container instead of this machine
+  std::string call;   // module:function; empty: found
+  std::string with;   // an environment whose packages are seen, too
+  Strings install;    // requirements to install before the wheel
+  std::string image;  // a container instead of this machine
   double tolerance = 0.05;
   bool gpu = false, keep = false;
 };
