@@ -40,7 +40,7 @@ TEST(Sources, AnEditFitsExactlyOrNothingIsWritten) {
   with_sources(world);
   const Edit good{"setup.py", "-std=c++17", "-std=c++20", "torch 2.15", 2};
   for (const Edit& bad : {Edit{"setup.py", "-std=c++17", "-std=c++20", "", 1},
-                          Edit{"setup.py", "no such text", "x", "", 0}, Edit{"gone.py", "a", "b", "", 1}})
+                          Edit{"setup.py", "no such text", "nor this", "", 0}, Edit{"gone.py", "a", "b", "", 1}})
     EXPECT_FALSE(apply_edit(world.ctx, "/s", bad)) << bad.find;
   EXPECT_TRUE(world.disk.written.empty());
   const Result<Applied> first = apply_edit(world.ctx, "/s", good);
@@ -209,7 +209,13 @@ TEST(Command, Repair) {
   high.name = "high";
   high.files.push_back({"demo/_C.cpython-312-x86_64-linux-gnu.so", make_elf(elf)});
   for (const WheelSpec* spec : {&good, &foreign, &high}) world.disk.files[spec->file_name()] = make_wheel(*spec);
-  expect_snapshot("repair", transcript(world, {"repair", "--dry-run", good.file_name()}) + "\n" +
+  std::string said = transcript(world, {"repair", "--dry-run", good.file_name()});
+  EXPECT_TRUE(world.disk.written.empty());
+  said += "\n" + transcript(world, {"repair", "--plat", "manylinux_2_28", good.file_name()});
+  said += "\n" + transcript(world, {"repair", foreign.file_name()});
+  said += "\n" + transcript(world, {"repair", "--plat", "manylinux_2_28", high.file_name()});
+  expect_snapshot("repair", said);
+}) + "\n" +
                                 transcript(world, {"repair", "--plat", "manylinux_2_28", good.file_name()}) + "\n" +
                                 transcript(world, {"repair", foreign.file_name()}) + "\n" +
                                 transcript(world, {"repair", "--plat", "manylinux_2_28", high.file_name()}));
@@ -366,7 +372,7 @@ TEST(Command, Test) {
     const std::string line = join(job.argv, " ");
     if (line.find("import sys,sysconfig") != line.npos) return Finished{0, "3.12.3 /e/site 0 cpython\n", ""};
     if (line.find("probe.py") != line.npos) return Finished{0, "hello\n" + verdict, ""};
-    return Finished{0, "", ""};
+    return job.argv[0] == "pwd" ? std::nullopt : std::optional(Finished{0, "", ""});
   };
   WheelSpec spec, other{.tag = "cp311-cp311-linux_x86_64"};
   world.disk.files["/here/" + spec.file_name()] = make_wheel(spec);

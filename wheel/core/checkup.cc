@@ -167,7 +167,8 @@ void check_services(Doctor& d) {
   Strings tools, without;
   for (const char* tool : {"git", "ninja", "cmake", "auditwheel", "patchelf", "cibuildwheel"})
     (d.ctx.proc.find(tool) ? tools : without).emplace_back(tool);
-  d.ok("build tools", (tools.empty() ? "none" : join(tools, " ")) + (without.empty() ? "" : "; not here: " + join(without, " ")));
+  d.ok("build tools",
+       (tools.empty() ? "none" : join(tools, " ")) + (without.empty() ? "" : "; not here: " + join(without, " ")));
   Strings tokens;
   for (const char* name : {"HF_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"}) {
     if (!d.ctx.proc.env(name).value_or("").empty()) tokens.emplace_back(name);

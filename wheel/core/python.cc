@@ -80,6 +80,7 @@ Result<Python> python_for(Ctx& ctx, const std::string& minor) {
     if (python.minor() == minor) return python;
     there.push_back(python.minor());
   }
+  if (minor.empty()) return Error{"no python3 that starts", ""};
   return Error{"no Python " + minor + " on this machine",
                "there are: " + join(there, ", ") + "; get one with: uv python install " + minor};
 }

@@ -13,7 +13,9 @@ static at::Tensor scale(const at::Tensor& x, double by) {
   at::Tensor out = at::empty_like(in);
   const int64_t n = in.numel();
   const auto blocks = static_cast<unsigned>((n + 255) / 256);
-  if (n) scale_kernel<<<blocks, 256, 0, at::cuda::getCurrentCUDAStream()>>>(in.data_ptr<float>(), out.data_ptr<float>(), static_cast<float>(by), n);
+  if (n)
+    scale_kernel<<<blocks, 256, 0, at::cuda::getCurrentCUDAStream()>>>(in.data_ptr<float>(), out.data_ptr<float>(),
+                                                                       static_cast<float>(by), n);
   return out;
 }
 
