@@ -121,6 +121,14 @@ const char* clary_last_variant(void) { return last_variant(); }
 const char* clary_last_error(void) { return last_error(); }
 const char* clary_last_hint(void) { return last_hint(); }
 
+clary_status clary_use_openmp(const char* library) {
+  return guarded([&]() -> Status {
+    if (cpu::use_openmp(library)) return {};
+    return Status::error(CLARY_NOT_SUPPORTED, "Load it first, or stay with the library's own threads.",
+                         "no OpenMP runtime is loaded with %s", library);
+  });
+}
+
 int32_t clary_set_threads(int32_t count) {
   try {
     return cpu::set_pool_size(count);

@@ -114,6 +114,7 @@ Status Problem::from(const clary_attention_args* args, Problem* p) {
   p->stream = a.stream;
   p->workspace = static_cast<char*>(a.workspace);
   p->workspace_size = a.workspace_size;
+  p->full_workspace = a.flags & CLARY_FULL_WORKSPACE;
   p->executor = a.executor;
   return {};
 }

@@ -40,6 +40,7 @@ struct Problem {
   void* stream = nullptr;
   char* workspace = nullptr;
   uint64_t workspace_size = 0;
+  bool full_workspace = false;  // run with all threads or not at all
   const clary_executor* executor = nullptr;
 
   bool varlen() const { return cu_q != nullptr; }

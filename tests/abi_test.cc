@@ -208,6 +208,26 @@ TEST(Abi, WorkspaceIsPlannedWithoutData) {
   EXPECT_EQ(with, without);
 }
 
+// A workspace for one thread serves two, on one; unless the caller would rather know.
+TEST(Abi, WorkspaceForFewerThreads) {
+  Instance instance({.Lq = 512, .Lk = 512, .D = 64, .Dv = 64});
+  clary_attention_args args = instance.args;
+  uint64_t one = 0, two = 0;
+  clary_set_threads(1);
+  ASSERT_EQ(clary_workspace_size(&args, &one), CLARY_OK);
+  clary_set_threads(2);
+  ASSERT_EQ(clary_workspace_size(&args, &two), CLARY_OK);
+  EXPECT_LT(one, two);
+  std::vector<char> workspace(one);
+  args.workspace = workspace.data(), args.workspace_size = one;
+  EXPECT_EQ(clary_attention(&args), CLARY_OK) << clary_last_error();
+  args.flags |= CLARY_FULL_WORKSPACE;
+  EXPECT_EQ(clary_attention(&args), CLARY_WORKSPACE_TOO_SMALL);
+  EXPECT_EQ(clary_last_error(),
+            "the workspace has " + std::to_string(one) + " bytes; this call needs " + std::to_string(two));
+  clary_set_threads(0);
+}
+
 using Writer = std::function<clary_status(char*, size_t, size_t*)>;
 void expect_buffer_rules(const Writer& write) {
   size_t needed = 0;

@@ -2,6 +2,7 @@
 // one problem with many work items whose result is known.
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,6 +191,44 @@ TEST(Pool, ForkWhileAnotherThreadCalls) {
   }
   stop = true;
   busy.join();
+}
+
+// ---- other people's threads ----------------------------------------------------------------------------------------------------
+
+TEST(Pool, RunsOnAnOpenMpRuntime) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "libgomp's barriers are not instrumented";
+#endif
+  EXPECT_EQ(clary_use_openmp("libnosuch.so"), CLARY_NOT_SUPPORTED);
+  EXPECT_EQ(std::string(clary_last_error()), "no OpenMP runtime is loaded with libnosuch.so");
+  EXPECT_EQ(clary_use_openmp("libc.so.6"), CLARY_NOT_SUPPORTED);  // loaded, without OpenMP
+  if (!dlopen("libgomp.so.1", RTLD_NOW)) GTEST_SKIP() << "no libgomp.so.1 here";
+  const int own = clary_set_threads(0);
+  ASSERT_EQ(clary_use_openmp("libgomp.so.1"), CLARY_OK);
+  const int theirs = cpu::concurrency(nullptr);
+  EXPECT_GE(theirs, 1);
+  Instance one(kWork);
+  const Result want = one.run();
+  for (const int threads : {3, 1, 0}) {
+    EXPECT_EQ(clary_set_threads(threads), threads ? threads : theirs);
+    for (int tasks = 1; tasks <= 9; tasks++) {  // at most concurrency() are asked for; more must be right too
+      Count count;
+      cpu::parallel(nullptr, tasks, Count::task, &count);
+      for (int i = 0; i < 64; i++) ASSERT_EQ(count.runs[i].load(), i < tasks);
+    }
+    EXPECT_TRUE(same_bits(want.out, Instance(kWork).run().out));
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // OpenMP's threads are the parent's
+    Instance mine(kWork);
+    _exit(same_bits(want.out, mine.run().out) ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  ASSERT_EQ(clary_use_openmp(nullptr), CLARY_OK);
+  EXPECT_EQ(clary_set_threads(0), own);
 }
 
 // ---- executors ----------------------------------------------------------------------------------------------------------------

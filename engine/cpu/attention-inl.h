@@ -380,9 +380,7 @@ struct Attend {
     const I leaves = m - frame > T::splat(kMaxFrameLag);
     F l = T::template load<F>(b.l + j * W);
     const F moved = leaves ? m : frame;
-    bool rescale = false;
-    for (int i = 0; i < W; i++) rescale |= leaves[i] && l[i] != 0;
-    if (rescale) {
+    if (T::any(leaves & (l != F{}))) {
       const F alpha = leaves ? exp2(frame - m) : T::splat(1.0f);
       l = l * alpha;
       for (int d = 0; d < value_dim; d++) {
@@ -416,12 +414,22 @@ struct Attend {
     const H mh = T::pack16u(T::rint(scaled), T::rint(scaled)), lh = T::pack16u(limit, limit),
             eh = T::pack16u(two_e, two_e);
     const H maximum = T::pack16(top, top);
+    const auto steps = [&](H d) { return T::mulhi(T::min16(d, lh) * eh, mh); };
+    const auto small_steps = [&](H d) { return T::mulhi(d, mh); };  // e == 0: the limit is 2^16 - 1
+    const I sum =
+        T::any(e) ? weights<kMasked>(b, j, keys, maximum, steps) : weights<kMasked>(b, j, keys, maximum, small_steps);
+    if constexpr (T::kValueBias != 0) T::store(b.p_init + j * W, sum * -T::kValueBias);
+    add_sum(b, j, T::to_float(sum), beta);
+  }
+
+  // Scores to P in place, 255 at the maximum; steps(d) is the distance d in units of exp_step(). Returns the sum of P.
+  template <bool kMasked, class Steps>
+  static CLARY_INLINE I weights(Block& b, int j, int keys, H maximum, const Steps& steps) {
     const H A = T::splat16(kExpA), B = T::splat16(kExpB), C = T::splat16(kExpC);
     I sum = {};
     char* s = b.s + j * W * 4;
     const auto p_of = [&](H score) {
-      const H d = maximum - score;
-      const H t = T::mulhi(T::min16(d, lh) * eh, mh);
+      const H t = steps(maximum - score);
       const H f = t << 9;
       H p = T::exp_round(C - T::mulhi(f, A - T::mulhi(f, B)), t);
       if constexpr (kMasked) p = score == T::splat16(0x8000) ? H{} : p;
@@ -441,8 +449,7 @@ struct Attend {
         T::store(s + (k / 2 + 1) * kCellRow, second);
       }
     }
-    if constexpr (T::kValueBias != 0) T::store(b.p_init + j * W, sum * -T::kValueBias);
-    add_sum(b, j, T::to_float(sum), beta);
+    return sum;
   }
 
   // The same from f32 scores; P as the arithmetic's cells.
@@ -574,7 +581,7 @@ struct Attend {
           const int left = n - key, part = padded_n - key < kStageKeys ? padded_n - key : kStageKeys;
           k = float_keys<a>(kv, b, first + key, left < part ? left : part, part);
         }
-        if constexpr (NQ <= 2) prefetch_tile(kv, first + kTileKeys + key, R);
+        if constexpr (NQ <= 4) prefetch_tile(kv, first + kTileKeys + key, R);
       }
       score_rows<a, R, NQ, kFixed, kMasked>(b, k, steps, shift, key, j0, factor, max16, max);
       k.data += R * k.row;
@@ -766,6 +773,8 @@ struct Attend {
     const int Dv = args.kv.Dv, size = args.out_dtype == CLARY_F32 ? 4 : 2;
     for (int r0 = 0; r0 < rows.count; r0 += W) {
       const int in_group = rows.count - r0 < W ? rows.count - r0 : W;
+      for (int i = 0; i < in_group; i++)  // out is rarely in a cache: fetch all its lines at once
+        for (int at = 0; at < Dv * size; at += 64) __builtin_prefetch(rows.out[r0 + i] + at, 1);
       const F l = T::template load<F>(b.l + r0);
       const F inverse = l == F{} ? F{} : T::splat(1.0f) / l;
       F check = {};

@@ -142,7 +142,7 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
   // A workspace sized when the pool was smaller still serves: with fewer workers.
   const Layout at = Layout::of(p, plan, *target);
   const int64_t missing = at.total - static_cast<int64_t>(p.workspace_size);
-  if (p.workspace && missing > 0)
+  if (p.workspace && missing > 0 && !p.full_workspace)
     plan.workers -=
         static_cast<int>(std::min<int64_t>(plan.workers - 1, (missing + at.scratch_each - 1) / at.scratch_each));
   plan.workspace = static_cast<uint64_t>(Layout::of(p, plan, *target).total);

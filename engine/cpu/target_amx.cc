@@ -1,4 +1,4 @@
-// AMX with 8-bit integers: Sapphire Rapids and later. Not run on hardware yet; see isa/amx-inl.h.
+// AMX with 8-bit integers: Sapphire Rapids and later.
 #include <immintrin.h>
 
 #include <type_traits>

@@ -14,6 +14,7 @@
 #include <new>
 #include <thread>
 
+#include "engine/cpu/openmp.h"
 #include "engine/env.h"
 
 namespace clary::cpu {
@@ -90,12 +91,13 @@ class Pool {
     std::lock_guard<std::mutex> hold(busy_, std::adopt_lock);
     start(job.count - 1);
     job_ = job;
-    // Only workers with a share are waited for; the others look at `call_` and go back to sleep.
-    const int helpers = job.count - 1 < started_ ? job.count - 1 : started_;
-    left_.store(helpers, std::memory_order_relaxed);
-    announce(helpers);
+    const int shares = job.count - 1 < started_ ? job.count - 1 : started_;
+    left_.store(shares, std::memory_order_relaxed);
+    announce(shares);
     job.task(job.context, 0);
-    for (int i = helpers + 1; i < job.count; i++) job.task(job.context, i);  // threads that could not be had
+    for (int i = shares + 1; i < job.count; i++) job.task(job.context, i);  // threads that could not be had
+    // A worker that has not woken by now is not waited for: its share is done here.
+    for (uint32_t call = call_.load(std::memory_order_acquire); const int share = claim(call);) run_share(share);
     for (int spin = 0; left_.load(std::memory_order_acquire) != 0; spin++) {
       if (spin < kSpins)
         relax();
@@ -122,7 +124,7 @@ class Pool {
     if (wanted > size_ - 1) wanted = size_ - 1;
     while (started_ < wanted) {
       try {
-        threads_[started_] = std::thread([this, index = started_, seen = call_.load()] { serve(index, seen); });
+        threads_[started_] = std::thread([this, seen = call_.load()] { serve(seen); });
       } catch (...) {
         return;  // the caller does the missing workers' share
       }
@@ -130,14 +132,30 @@ class Pool {
     }
   }
 
-  // One word says both that a job is there and who takes part: a late worker cannot mistake one job for the next.
-  void announce(int helpers) {
-    const uint32_t serial = (call_.load(std::memory_order_relaxed) >> kHelperBits) + 1;
-    call_.store(serial << kHelperBits | static_cast<uint32_t>(helpers), std::memory_order_release);
+  // One word holds the serial number of the job and how many of its shares nobody has claimed: a late worker cannot mistake
+  // one job for the next.
+  void announce(int shares) {
+    const uint32_t serial = (call_.load(std::memory_order_relaxed) >> kShareBits) + 1;
+    call_.store(serial << kShareBits | static_cast<uint32_t>(shares), std::memory_order_release);
     call_.notify_all();
   }
 
-  void serve(int index, uint32_t seen) {
+  // The number of a share that is now the caller's to run, 0 when none is left. `call` follows the word.
+  int claim(uint32_t& call) {
+    while (const uint32_t unclaimed = call & ((1u << kShareBits) - 1))
+      if (call_.compare_exchange_weak(call, call - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        call--;
+        return static_cast<int>(unclaimed);
+      }
+    return 0;
+  }
+
+  void run_share(int share) {
+    job_.task(job_.context, share);
+    left_.fetch_sub(1, std::memory_order_release);
+  }
+
+  void serve(uint32_t seen) {
     for (;;) {
       uint32_t call;
       for (int spin = 0; (call = call_.load(std::memory_order_acquire)) == seen; spin++) {
@@ -146,15 +164,15 @@ class Pool {
         else
           call_.wait(seen, std::memory_order_acquire);
       }
+      const int share = claim(call);
       seen = call;
-      if (index >= static_cast<int>(call & ((1u << kHelperBits) - 1))) continue;
+      if (share == 0) continue;
       if (stopping_) return;
-      job_.task(job_.context, index + 1);
-      left_.fetch_sub(1, std::memory_order_release);
+      run_share(share);
     }
   }
 
-  static constexpr int kHelperBits = 9;  // kMaxThreads and one more
+  static constexpr int kShareBits = 9;  // kMaxThreads and one more
   const int size_;
   int started_ = 0;
   bool stopping_ = false;
@@ -166,6 +184,8 @@ class Pool {
 };
 
 std::atomic<Pool*> current{nullptr};
+std::atomic<const clary_executor*> openmp{nullptr};
+std::atomic<int> chosen{0};  // by set_pool_size(); 0 = nothing chosen
 std::mutex changing;
 
 int default_size() {
@@ -173,18 +193,23 @@ int default_size() {
   return wanted < 1 ? 1 : wanted > kMaxThreads ? kMaxThreads : wanted;
 }
 
-// The old pool's threads are gone in the child and its locks may be held: forget it.
+// The old pool's threads, and OpenMP's, are gone in the child and locks may be held: forget them.
 void forget_in_child() {
   current.store(nullptr);
+  openmp.store(nullptr);
   new (&changing) std::mutex;
+}
+
+void watch_forks() {
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_in_child);
+  (void)registered;
 }
 
 Pool* pool() {
   if (Pool* p = current.load(std::memory_order_acquire)) return p;
   std::lock_guard<std::mutex> hold(changing);
   if (Pool* p = current.load(std::memory_order_acquire)) return p;
-  static const int registered = pthread_atfork(nullptr, nullptr, forget_in_child);
-  (void)registered;
+  watch_forks();
   Pool* p = new Pool(default_size());
   current.store(p, std::memory_order_release);
   return p;
@@ -205,13 +230,19 @@ int usable_cpus() {
 }
 
 int concurrency(const clary_executor* executor) {
-  if (!executor) return pool()->size();
+  if (!executor) {
+    const int wanted =
+        chosen.load(std::memory_order_relaxed) > 0 ? chosen.load(std::memory_order_relaxed) : env().threads;
+    executor = openmp.load(std::memory_order_acquire);
+    if (!executor || wanted > 0) return pool()->size();
+  }
   const int n = executor->concurrency(executor->context);
   return n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n;
 }
 
 void parallel(const clary_executor* executor, int count, void (*task)(void*, int32_t), void* context) {
   if (count > 1) {
+    if (!executor) executor = openmp.load(std::memory_order_acquire);
     if (executor) return executor->parallel(executor->context, count, task, context);
     if (pool()->try_run({task, context, count})) return;
   }
@@ -228,9 +259,18 @@ int set_pool_size(int count) {
     std::lock_guard<std::mutex> hold(changing);
     old = current.exchange(fresh);
   }
+  chosen.store(count, std::memory_order_relaxed);
   old->stop();
   fresh->retired = old;  // a caller may be about to use it: it stays (2 kB per change of size)
-  return fresh->size();
+  return concurrency(nullptr);
+}
+
+bool use_openmp(const char* library) {
+  const clary_executor* executor = library ? openmp_executor(library) : nullptr;
+  if (library && !executor) return false;
+  watch_forks();
+  openmp.store(executor, std::memory_order_release);
+  return true;
 }
 
 }  // namespace clary::cpu

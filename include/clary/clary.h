@@ -81,8 +81,9 @@ typedef enum clary_accuracy {
 } clary_accuracy;
 
 enum {
-  CLARY_HAS_SCALE = 1, /* `scale` is given; else 1/sqrt(D) */
-  CLARY_HAS_WINDOW = 2 /* `window_left`, `window_right` are given */
+  CLARY_HAS_SCALE = 1,     /* `scale` is given; else 1/sqrt(D) */
+  CLARY_HAS_WINDOW = 2,    /* `window_left`, `window_right` are given */
+  CLARY_FULL_WORKSPACE = 4 /* a workspace too small for all threads is refused; without, the call runs on fewer */
 };
 
 /* ---- structs ---------------------------------------------------------------------------------------------------------- */
@@ -175,6 +176,11 @@ CLARY_API const char* clary_last_hint(void);    /* the repair; may be "" */
 /* Number of CPU threads of the library's pool. 0 restores the default: the CPUs this process may use (affinity and cgroup
  * quota), or CLARY_THREADS. Returns the number now in force. */
 CLARY_API int32_t clary_set_threads(int32_t count);
+
+/* Calls that name no executor run on the threads of the OpenMP runtime that `library`, a shared object loaded in this process,
+ * uses ("libtorch_cpu.so"): as many as that runtime would use, or as clary_set_threads or CLARY_THREADS said. NULL: on the
+ * library's pool again. CLARY_NOT_SUPPORTED when no such object is loaded or it uses no OpenMP; nothing changes then. */
+CLARY_API clary_status clary_use_openmp(const char* library);
 
 #ifdef __cplusplus
 }

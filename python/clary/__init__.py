@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._call import Explanation
+    from ._switch import Enabled
 
-__all__ = ["attention", "doctor", "explain", "info", "set_threads", "stats"]
+__all__ = ["attention", "disable", "doctor", "enable", "explain", "info", "set_threads", "stats"]
 
 _backends: dict[type, ModuleType] = {}  # type of q -> the module that serves it
 
@@ -51,8 +52,9 @@ def attention(
     accuracy: str = "standard",
     return_lse: bool = False,
     out: Any = None,
+    grad: str = "refuse",
 ) -> Any:
-    """softmax(scale * q k^T + mask) v, in low-bit arithmetic. Inference only.
+    """softmax(scale * q k^T + mask) v, in low-bit arithmetic.
 
     q [B, Hq, Lq, D], k [B, Hkv, Lk, D], v [B, Hkv, Lk, Dv] -> out [B, Hq, Lq, Dv], contiguous, of q's dtype. f16, bf16
     or f32, the same for all three; Hq a multiple of Hkv; D and Dv from 1 to 256. Any of B, H, L may have any strides,
@@ -69,12 +71,17 @@ def attention(
     accuracy      "exact", "high", "standard" or "fast"; the bounds are in docs/numerics.md.
     return_lse    also returns log(sum(exp(scores))), f32 [B, Hq, Lq]; -inf where no key is seen.
     out           where to write: f16, bf16 or f32, last stride 1, memory of its own.
+    grad          "refuse" tensors that require grad while grad mode is on, or "recompute": the backward pass is that of
+                  torch's scaled_dot_product_attention on the same inputs. Torch only.
 
     A row that sees no key gives 0. Torch calls that no backend serves run scaled_dot_product_attention; stats() counts
     them. Raises TypeError (dtype, keyword), ValueError (shape, range), NotImplementedError (not served, without torch),
     MemoryError, RuntimeError (a tensor that requires grad, a device's failure, no library).
     """
-    return (_backends.get(type(q)) or _find_backend(q)).attention(
+    backend = _backends.get(type(q)) or _find_backend(q)
+    if grad != "refuse":
+        backend = backend.differentiable(grad)
+    return backend.attention(
         q, k, v, layout, causal, scale, mask, kv_lens, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
         window, accuracy, return_lse, out,
     )  # fmt: skip
@@ -87,6 +94,7 @@ def explain(q: Any, k: Any, v: Any, **options: Any) -> Explanation:
     """
     from ._call import Arguments
 
+    options.pop("grad", None)  # no variant depends on it
     answer: Explanation = _find_backend(q).explain(*Arguments(q, k, v, **options))
     return answer
 
@@ -100,6 +108,29 @@ def stats(reset: bool = False) -> dict[str, Any]:
     from . import _call
 
     return _call.stats(reset)
+
+
+def enable(*names: str, accuracy: str | None = None, grad: str | None = None) -> Enabled:
+    """Puts clary in the place of what programs already call, for the whole process, until disable().
+
+    names      "sageattention", "sageattn3", "spas_sage_attn": importing that package, or asking for its version, gives
+               clary's module of that interface. "sdpa": torch.nn.functional.scaled_dot_product_attention.
+    accuracy   of every such call, instead of each function's own.
+    grad       "refuse" or "recompute" for every such call, as in attention().
+
+    Call it before the program imports those packages. As a context manager it restores what was before. The environment
+    variable CLARY_ENABLE=sageattention,sdpa,accuracy=high does the same for programs one cannot edit.
+    """
+    from . import _switch
+
+    return _switch.enable(names, accuracy, grad)
+
+
+def disable(*names: str) -> None:
+    """Undoes enable() for those names; for all, and its accuracy and grad, without any."""
+    from . import _switch
+
+    _switch.disable(names)
 
 
 def set_threads(count: int) -> int:

@@ -1,10 +1,12 @@
-"""python -m clary: doctor, info, explain. Data on stdout; exit 0 fine, 1 a finding, 2 usage."""
+"""python -m clary: doctor, info, explain, shim. Data on stdout; exit 0 fine, 1 a finding, 2 usage."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 
 def main() -> int:
@@ -21,6 +23,14 @@ def main() -> int:
     explain.add_argument("--accuracy", choices=("exact", "high", "standard", "fast"), default="standard")
     explain.add_argument("--causal", choices=("upper_left", "lower_right"), default=False)
     explain.add_argument("--json", action="store_true")
+    shim = verbs.add_parser(
+        "shim", help="put clary under another package's name, for programs that ask for its version"
+    )
+    shim.add_argument("names", nargs="*", metavar="NAME", help="sageattention, sageattn3 or spas_sage_attn")
+    shim.add_argument(
+        "--wheel", metavar="FOLDER", help="write the wheels there and install nothing; all, without names"
+    )
+    shim.add_argument("--replace", action="store_true", help="even where the real package is installed")
     args = parser.parse_args()
 
     from . import _call, _doctor, _lib
@@ -32,6 +42,8 @@ def main() -> int:
             print(json.dumps(_doctor.check_one(args.one)))
         elif args.verb == "doctor":
             return 0 if _doctor.main(args.json, sys.stdout) else 1
+        elif args.verb == "shim":
+            run_shim(args)
         else:
             code = {"f16": _lib.F16, "bf16": _lib.BF16, "f32": _lib.F32}[args.dtype]
             shapes = [tuple(int(n) for n in text.split(",")) for text in (args.shape, args.kv or args.shape)]
@@ -42,10 +54,23 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
+    except (FileExistsError, RuntimeError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_shim(args: argparse.Namespace) -> None:
+    from . import _shim
+
+    unknown = set(args.names) - set(_shim.names())
+    if unknown or not (args.names or args.wheel):
+        raise ValueError(f"shim wants names of {', '.join(_shim.names())}, or --wheel.")
+    for name in args.names or _shim.names():
+        if args.wheel:
+            print(_shim.build(name, Path(args.wheel)))
+        else:
+            _shim.install(name, args.replace)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class Backend(Protocol):
 _LAYOUTS = {"HND": 0, "NHD": 1}
 _CAUSAL = {False: 0, True: 1, "none": 0, "upper_left": 1, "lower_right": 2}
 _ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
+_GRAD = {"refuse": 0, "recompute": 1}
 
 _plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int]] = {}  # -> HEAD, out's shape for empty(), device
 _MAX_PLANS = 1024
@@ -172,7 +173,7 @@ def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = Tru
         raise ValueError("q, k, v and out differ in their number of dimensions. Give each a batch dimension, or none.")
     nhd = _word("layout", a.layout, _LAYOUTS)
     q, k, v, o = _bhld(q, nhd), _bhld(k, nhd), _bhld(v, nhd), _bhld(o, nhd)
-    flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW
+    flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW | _lib.FULL_WORKSPACE
     accuracy, causal = _word("accuracy", a.accuracy, _ACCURACY), _word("causal", a.causal, _CAUSAL)
     scale, window = 0.0 if a.scale is None else float(a.scale), window_pair(a.window) or (0, 0)
     words = (_lib.SIZE, flags, q.device >= 0, max(q.device, 0), accuracy, causal, scale, *window)

@@ -5,6 +5,7 @@ Results go back through the from_dlpack of q's array namespace, where it has one
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,10 @@ def _adopt(q: Any) -> tuple[ModuleType, Callable[[Any], Any]]:
 def _convert(q: Any, args: tuple[Any, ...]) -> tuple[ModuleType, list[Any]]:
     backend, from_dlpack = _adopt(q)
     return backend, [from_dlpack(x) if hasattr(x, "__dlpack__") else x for x in (q, *args)]
+
+
+def differentiable(grad: str) -> Any:
+    return importlib.import_module("clary._numpy").differentiable(grad)
 
 
 def attention(q: Any, *args: Any) -> Any:

@@ -151,9 +151,12 @@ def main(as_json: bool, file: Any) -> bool:
         why = "" if rows else "no usable target"
     except RuntimeError as error:
         info, rows, why = {}, [], str(error)
-    ok = not why and not any(row["why"] for row in rows)
+    from . import _shim
+
+    dropin = _shim.status()
+    ok = not why and not any(row["why"] for row in rows) and not any(row["finding"] for row in dropin)
     if as_json:
-        print(json.dumps({"ok": ok, "why": why, "info": info, "checks": rows}, indent=2), file=file)
+        print(json.dumps({"ok": ok, "why": why, "info": info, "checks": rows, "dropin": dropin}, indent=2), file=file)
         return ok
     lines = [f"{'target':<18}{'accuracy':<10}{'variant':<26}{'error':>8}"]
     for row in rows:
@@ -166,6 +169,10 @@ def main(as_json: bool, file: Any) -> bool:
         )
         lines += [f"cpu:{name:<14}not on this machine" for name in cpu["built"] if name not in cpu["usable"]]
         lines += [] if info.get("cuda") else [f"{'cuda':<18}not in this build"]
+    for row in dropin:
+        installed = [f"{kind} {row[kind]} in {row['where']}" for kind in ("shim", "real") if row[kind]]
+        words = ["enabled"] * row["enabled"] + installed or ["not here"]
+        lines.append(f"{row['name']:<18}{row['finding'] or ', '.join(words)}")
     print("\n".join(lines) if info else why, file=file)
     print("\nall right" if ok else "\nnot right: please report the lines above", file=file)
     return ok

@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any, DefaultDict
 
 F16, BF16, F32, BOOL = 1, 2, 3, 4  # clary_dtype
-HAS_SCALE, HAS_WINDOW = 1, 2
+HAS_SCALE, HAS_WINDOW, FULL_WORKSPACE = 1, 2, 4
 OK, NOT_SUPPORTED, WORKSPACE_TOO_SMALL = 0, 5, 6
 
 # clary_attention_args in three parts, each written on its own. A tensor: data, shape[4], stride[4], dtype, reserved.
@@ -60,6 +60,7 @@ def load() -> ctypes.CDLL:
     library.clary_explain.argtypes = [pointer, ctypes.c_int32, pointer, size, pointer]
     library.clary_info.argtypes = [pointer, size, pointer]
     library.clary_set_threads.argtypes = [ctypes.c_int32]
+    library.clary_use_openmp.argtypes = [ctypes.c_char_p]
     for text in ("clary_version", "clary_last_variant", "clary_last_error", "clary_last_hint"):
         getattr(library, text).restype = ctypes.c_char_p
     _library = library

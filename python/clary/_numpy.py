@@ -83,5 +83,11 @@ def fallback(reason: str, a: _call.Arguments) -> Any:
     raise NotImplementedError(f"{reason} NumPy arrays have no other backend.")
 
 
+def differentiable(grad: str) -> Any:
+    if _call._word("grad", grad, _call._GRAD):
+        raise ValueError("NumPy arrays have no backward pass. Pass torch tensors, or leave grad out.")
+    return sys.modules[__name__]
+
+
 attention = partial(_call.attend, sys.modules[__name__])
 explain = partial(_call.explain, sys.modules[__name__], "NotImplementedError")

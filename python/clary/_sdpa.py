@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch._C._nn import scaled_dot_product_attention  # torch's own, whatever a program puts at its public name
 
 from ._call import Arguments, causal_word, window_pair
 

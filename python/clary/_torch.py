@@ -13,24 +13,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _call, _lib, _sdpa
+from . import _call, _grad, _lib, _sdpa
 from ._call import Arguments
 
 _TYPES = {torch.float16: _lib.F16, torch.bfloat16: _lib.BF16, torch.float32: _lib.F32, torch.bool: _lib.BOOL}
 _PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses may have no memory of their own: they take the operator
-_GRAD = "{} requires grad and clary is for inference. Use torch.no_grad(), or call scaled_dot_product_attention."
+_GRAD = '{} requires grad. Use torch.no_grad(), or grad="recompute" for a backward pass by torch.'
 _self = sys.modules[__name__]
+_is_autocast_enabled = torch.is_autocast_enabled
 _is_compiling, _is_grad_enabled, _empty_like = torch.compiler.is_compiling, torch.is_grad_enabled, torch.empty_like
 _attend = _call.attend
 
 
 def attention(q: Tensor, *args: Any) -> Any:
+    if _is_autocast_enabled("cpu" if q.is_cpu else "cuda"):
+        converted = _as_autocast(q, *args)
+        q, args = converted[0], converted[1:]
     if _is_compiling() or type(q) not in _PLAIN or not (q.is_cpu or q.is_cuda):
         return _traced(Arguments(q, *args))
     return _attend(_self, q, *args)
 
 
 explain = partial(_call.explain, _self, "torch:scaled_dot_product_attention")
+
+
+def differentiable(grad: str) -> Any:
+    """This module, or what has a backward pass too."""
+    return _Differentiable if _call._word("grad", grad, _call._GRAD) else _self
+
+
+class _Differentiable:
+    @staticmethod
+    def attention(q: Tensor, k: Tensor, v: Tensor, layout: Any, causal: Any, scale: Any, mask: Any, *args: Any) -> Any:
+        wanted = any(x is not None and x.requires_grad for x in (q, k, v, mask)) and _is_grad_enabled()
+        if wanted and args[-1] is not None:
+            raise ValueError("out cannot be given where a backward pass is wanted. Use the result.")
+        a = q, k, v, layout, causal, scale, mask, *args
+        if wanted and _is_autocast_enabled("cpu" if q.is_cpu else "cuda"):
+            a = _as_autocast(*a)
+        return _operator(Arguments(*a)) if wanted else attention(*a)
+
+
+def _as_autocast(*args: Any) -> tuple[Any, ...]:
+    """The arguments with q, k, v and mask as torch's SDPA would have them under autocast."""
+    a = Arguments(*args)
+    dtype = torch.get_autocast_dtype("cpu" if a.q.is_cpu else "cuda")
+
+    def cast(x: Any) -> Any:
+        return x.to(dtype) if isinstance(x, Tensor) and x.dtype in _TYPES and x.dtype != torch.bool else x
+
+    return a._replace(q=cast(a.q), k=cast(a.k), v=cast(a.v), mask=cast(a.mask))
+
 
 # ---- the backend ----------------------------------------------------------------------------------------------------
 
@@ -112,6 +145,10 @@ def _traced(a: Arguments) -> Any:
     for name, x in (("q", a.q), ("k", a.k), ("v", a.v), ("mask", a.mask)):
         if x is not None and x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(_GRAD.format(name))
+    return _operator(a)
+
+
+def _operator(a: Arguments) -> Any:
     lengths = [
         x if x is None or isinstance(x, Tensor) else torch.tensor(x, device=a.q.device)
         for x in (a.kv_lens, a.cu_seqlens_q, a.cu_seqlens_k)
@@ -138,7 +175,11 @@ def _fake(q: Tensor, k: Tensor, v: Tensor, layout: str, *args: Any) -> tuple[Ten
     return out, q.new_empty(rows if args[-1] else [0], dtype=torch.float32)
 
 
+# On torch's threads, which spin for a while after torch's own work, instead of beside them.
+_lib.load().clary_use_openmp(b"libtorch_cpu.so")
+
 _operators = torch.library.Library("clary", "DEF")
 _operators.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
 _operators.impl("attention", _kernel, "CompositeExplicitAutograd")
 torch.library.register_fake("clary::attention", _fake, lib=_operators)
+_grad.register(_operators)

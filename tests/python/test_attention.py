@@ -312,6 +312,18 @@ def test_threads_do_not_change_bits(kind: Any, qkv: Any) -> None:
         assert clary.set_threads(0) >= 1
 
 
+def test_a_workspace_for_one_thread_is_replaced(kind: Any, qkv: Any) -> None:
+    (q, k, v), _ = arrays(kind, qkv(queries=512, keys=512))
+    try:
+        clary.set_threads(1)
+        clary.attention(q, k, v)
+        clary.set_threads(2)
+        clary.attention(q, k, v)
+        assert _lib.idle[-1].workspace_size() <= len(_lib.idle[-1].workspace)
+    finally:
+        clary.set_threads(0)
+
+
 def test_calls_at_the_same_time(kind: Any, qkv: Any) -> None:
     problems = [arrays(kind, qkv(queries=n, keys=2 * n))[0] for n in (5, 17, 40, 64)]
     want = [kind.bits(clary.attention(*p)) for p in problems]

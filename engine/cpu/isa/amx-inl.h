@@ -1,5 +1,5 @@
-// AMX: both products of kInt8 run on tiles, 16 keys or channels x 64 query rows at a time; all else is AVX-512. Not run on
-// hardware yet: tests run it with the tile instructions written out in C++ (CLARY_AMX_EMULATE, tests/targets).
+// AMX: both products of kInt8 run on tiles, 16 keys or channels x 64 query rows at a time; all else is AVX-512.
+// Where there is no AMX, tests run it with the tile instructions written out in C++ (CLARY_AMX_EMULATE, tests/targets).
 //
 // A tile product is C[row][query] += A[row][64 bytes] B[16 steps][query][4 bytes], and C is the accumulators as they are:
 //   QK  A = 16 keys as they lie in memory, B = 16 steps of q cells          TDPBSSD

@@ -16,6 +16,7 @@ struct Avx2 : Vec<8> {
   static CLARY_INLINE F max(F a, F b) { return (F)_mm256_max_ps((__m256)a, (__m256)b); }  // NaN in b stays
   static CLARY_INLINE F min(F a, F b) { return (F)_mm256_min_ps((__m256)a, (__m256)b); }
   static CLARY_INLINE I max(I a, I b) { return (I)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+  static CLARY_INLINE bool any(I x) { return !_mm256_testz_si256((__m256i)x, (__m256i)x); }
   static CLARY_INLINE I rint(F x) { return (I)_mm256_cvtps_epi32((__m256)x); }
   static CLARY_INLINE H mulhi(H a, H b) { return (H)_mm256_mulhi_epu16((__m256i)a, (__m256i)b); }
   static CLARY_INLINE H min16(H a, H b) { return (H)_mm256_min_epu16((__m256i)a, (__m256i)b); }

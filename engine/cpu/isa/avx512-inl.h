@@ -16,6 +16,7 @@ struct Avx512 : Vec<16> {
   static CLARY_INLINE F max(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }  // NaN in b stays
   static CLARY_INLINE F min(F a, F b) { return (F)_mm512_min_ps((__m512)a, (__m512)b); }
   static CLARY_INLINE I max(I a, I b) { return (I)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+  static CLARY_INLINE bool any(I x) { return _mm512_test_epi32_mask((__m512i)x, (__m512i)x) != 0; }
   static CLARY_INLINE I rint(F x) { return (I)_mm512_cvtps_epi32((__m512)x); }
   static CLARY_INLINE H mulhi(H a, H b) { return (H)_mm512_mulhi_epu16((__m512i)a, (__m512i)b); }
   static CLARY_INLINE H min16(H a, H b) { return (H)_mm512_min_epu16((__m512i)a, (__m512i)b); }

@@ -25,6 +25,7 @@ struct Neon : Vec<4> {
 
   static CLARY_INLINE F fma(F a, F b, F c) { return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
   static CLARY_INLINE F max(F a, F b) { return (F)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }  // any NaN stays
+  static CLARY_INLINE bool any(I x) { return vmaxvq_u32((uint32x4_t)x) != 0; }
   static CLARY_INLINE F min(F a, F b) {
     return (F)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
   }

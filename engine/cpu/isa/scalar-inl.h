@@ -19,6 +19,11 @@ struct Scalar : Vec<4> {
   static CLARY_INLINE F max(F a, F b) { return a > b ? a : b; }  // NaN in b stays
   static CLARY_INLINE F min(F a, F b) { return a < b ? a : b; }
   static CLARY_INLINE I max(I a, I b) { return a > b ? a : b; }
+  static CLARY_INLINE bool any(I x) {
+    int32_t bits = 0;
+    for (int i = 0; i < W; i++) bits |= x[i];
+    return bits != 0;
+  }
   static CLARY_INLINE I rint(F x) {  // half to even; INT32_MIN for what does not fit
     I r;
     for (int i = 0; i < W; i++)

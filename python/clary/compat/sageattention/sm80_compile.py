@@ -1,0 +1,15 @@
+"""The operators of _qattn_sm80, under the module that wraps them for torch.compile."""
+
+from ._qattn_sm80 import (
+    qk_int8_sv_f16_accum_f16_attn,
+    qk_int8_sv_f16_accum_f16_attn_inst_buf,
+    qk_int8_sv_f16_accum_f16_fuse_v_mean_attn,
+    qk_int8_sv_f16_accum_f32_attn,
+)
+
+__all__ = [
+    "qk_int8_sv_f16_accum_f32_attn",
+    "qk_int8_sv_f16_accum_f16_attn",
+    "qk_int8_sv_f16_accum_f16_fuse_v_mean_attn",
+    "qk_int8_sv_f16_accum_f16_attn_inst_buf",
+]

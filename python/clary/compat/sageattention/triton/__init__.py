@@ -1,0 +1,1 @@
+"""Upstream's Triton modules by name. Nothing here is, or needs, Triton."""
