@@ -2,6 +2,7 @@
 // verb is tested in memory (os/memory.h) and runs for real (os/posix.h) with the same code.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,7 +26,11 @@ struct FileInfo {
   uint64_t size = 0;
   bool is_dir = false;
   int64_t modified = 0;  // seconds since 1970
+  bool is_link = false;  // the path itself; the rest is of what it points to
 };
+
+// Held until the last copy goes, or the process ends.
+using Lock = std::shared_ptr<const void>;
 
 class Disk {
  public:
@@ -40,6 +45,14 @@ class Disk {
   virtual Result<Done> write(const std::string& path, std::string_view content) = 0;
   virtual Result<Done> make_dirs(const std::string& path) = 0;
   virtual Result<Done> link_or_copy(const std::string& from, const std::string& to) = 0;  // replaces `to`, atomically
+  virtual Result<Done> symlink(const std::string& target, const std::string& path) = 0;   // the same
+  virtual Result<Done> rename(const std::string& from, const std::string& to) = 0;        // the same; also of folders
+  // A file with its mode and its times; a link as a link. Replaces `to`.
+  virtual Result<Done> copy(const std::string& from, const std::string& to) = 0;
+  virtual Result<Done> append(const std::string& path, std::string_view content) = 0;  // of a log
+  virtual Result<Done> remove(const std::string& path) = 0;  // a file, a link, a whole tree; nothing there is fine
+  // One process at a time; an error that says so when another keeps it for `seconds`.
+  virtual Result<Lock> lock(const std::string& path, int seconds) = 0;
 };
 
 struct Response {
@@ -59,13 +72,23 @@ struct Finished {
   std::string out, err;
 };
 
+// A program to run. It sees the few variables that every child gets (os/posix_proc.cc), and `env` on top.
+struct Job {
+  Strings argv;
+  int seconds = 60;
+  std::string folder{};                          // where it runs; empty: here
+  std::map<std::string, std::string> env{};      // an empty value: not set
+  std::function<void(std::string_view)> hear{};  // both outputs as they come; they are still in Finished
+};
+
 class Proc {
  public:
   virtual ~Proc() = default;
   virtual std::optional<std::string> env(const std::string& name) = 0;
   virtual std::optional<std::string> find(const std::string& program) = 0;  // on PATH
-  // No shell, no standard input; an error when it cannot start or outlives `seconds`.
-  virtual Result<Finished> run(const Strings& argv, int seconds) = 0;
+  // No shell, no standard input; an error when it cannot start or outlives its seconds. Its own children end with it.
+  virtual Result<Finished> run(const Job& job) = 0;
+  Result<Finished> run(const Strings& argv, int seconds) { return run(Job{argv, seconds}); }
   virtual int cores() = 0;  // this process may use
 };
 

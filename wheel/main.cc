@@ -1,4 +1,4 @@
-// clary: plans, inspects, verifies and indexes wheels of compiled CUDA packages.
+// clary: plans, builds, inspects, verifies, tries and serves wheels of compiled CUDA packages.
 //
 // The table below is the program. A command is a function of the world (ctx.h) and its arguments (core/cli.h); it lives in
 // cmd/<name>.cc, and its page in docs/cli/<name>.md is its help.
@@ -15,9 +15,13 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"doctor", cmd_doctor},    //
+    {"init", cmd_init},        //
     {"plan", cmd_plan},        //
+    {"build", cmd_build},      //
     {"inspect", cmd_inspect},  //
     {"verify", cmd_verify},    //
+    {"repair", cmd_repair},    //
+    {"test", cmd_test},        //
     {"index", cmd_index},      //
     {"explain", cmd_explain},  //
     {"completion", cmd_completion},

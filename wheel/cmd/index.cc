@@ -9,9 +9,13 @@
 namespace clary::tool {
 namespace {
 
-// Why a wheel must not be served: what W1, W2 and W3 find. Everything else is the publisher's policy.
+// Why a wheel must not be served: what W1, W2 and W3 find, the last of them first: a hostile archive is more than an
+// unlisted file. Everything else is the publisher's policy.
 std::string refusal(const FileFacts& facts) {
-  const FileFindings found = verify_facts(facts, Policy{}, Against{});
+  FileFindings found = verify_facts(facts, Policy{}, Against{});
+  std::stable_sort(found.findings.begin(), found.findings.end(), [](const Finding& a, const Finding& b) {
+    return std::string_view(a.rule->id).substr(0, 2) > std::string_view(b.rule->id).substr(0, 2);
+  });
   for (const Finding& f : found.findings) {
     const bool gate = std::string_view(f.rule->id).starts_with("W1.") ||
                       std::string_view(f.rule->id).starts_with("W2.") ||

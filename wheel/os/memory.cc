@@ -59,6 +59,57 @@ Result<Done> MemoryDisk::link_or_copy(const std::string& from, const std::string
   return write(to, text(content->bytes));
 }
 
+Result<Done> MemoryDisk::symlink(const std::string& target, const std::string& path) {
+  const std::string from = target.starts_with("/") ? target : dir_name(path) + "/" + target;
+  links[path] = target;
+  const std::string prefix = from + "/";
+  std::map<std::string, std::string> more;
+  for (auto it = files.lower_bound(prefix); it != files.end() && it->first.starts_with(prefix); ++it)
+    more[path + "/" + it->first.substr(prefix.size())] = it->second;
+  if (more.empty()) return write(path, files.contains(from) ? files[from] : "");
+  for (const auto& [name, content] : more) {
+    if (Result<Done> done = write(name, content); !done) return done;
+  }
+  return Done{};
+}
+
+Result<Done> MemoryDisk::rename(const std::string& from, const std::string& to) {
+  std::map<std::string, std::string> moved;
+  for (const auto& [path, content] : files) {
+    if (path == from || path.starts_with(from + "/")) moved[to + path.substr(from.size())] = content;
+  }
+  if (moved.empty()) return missing(from);
+  if (fail_after == 0) return Error{"cannot write " + to + ": No space left on device", ""};
+  if (fail_after > 0) fail_after--;
+  std::erase_if(files, [&](const auto& file) { return file.first == from || file.first.starts_with(from + "/"); });
+  for (const auto& [path, content] : moved) {
+    files[path] = content;
+    written.insert(path);
+  }
+  return Done{};
+}
+
+Result<Done> MemoryDisk::copy(const std::string& from, const std::string& to) {
+  Result<Done> done = link_or_copy(from, to);
+  if (const auto time = modified.find(from); done && time != modified.end()) modified[to] = time->second;
+  return done;
+}
+
+Result<Done> MemoryDisk::append(const std::string& path, std::string_view content) {
+  return write(path, (files.contains(path) ? files[path] : "") + std::string(content));
+}
+
+Result<Done> MemoryDisk::remove(const std::string& path) {
+  std::erase_if(files, [&](const auto& file) { return file.first == path || file.first.starts_with(path + "/"); });
+  return Done{};
+}
+
+Result<Lock> MemoryDisk::lock(const std::string& path, int) {
+  if (locked.contains(path)) return Error{"in use by another process: " + path, ""};
+  locked.insert(path);
+  return Lock(this, [this, path](const void*) { locked.erase(path); });
+}
+
 std::optional<std::string> MemoryProc::env(const std::string& name) {
   const auto found = environment.find(name);
   if (found == environment.end()) return std::nullopt;
@@ -72,12 +123,15 @@ std::optional<std::string> MemoryProc::find(const std::string& program) {
   return std::nullopt;
 }
 
-Result<Finished> MemoryProc::run(const Strings& argv, int) {
-  const std::string line = join(argv, " ");
+Result<Finished> MemoryProc::run(const Job& job) {
+  const std::string line = join(job.argv, " ");
   ran.push_back(line);
-  const auto found = programs.find(line);
-  if (found == programs.end()) return Error{"cannot start " + argv[0] + ": No such file or directory", ""};
-  return found->second;
+  jobs.push_back(job);
+  std::optional<Finished> done = act ? act(job) : std::nullopt;
+  if (const auto found = programs.find(line); !done && found != programs.end()) done = found->second;
+  if (!done) return Error{"cannot start " + job.argv[0] + ": No such file or directory", ""};
+  if (job.hear) job.hear(done->out + done->err);
+  return *done;
 }
 
 Result<Response> MemoryNet::get(const std::string& url) {

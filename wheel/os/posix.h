@@ -14,15 +14,25 @@ class PosixDisk : public Disk {
   Result<Done> write(const std::string& path, std::string_view content) override;
   Result<Done> make_dirs(const std::string& path) override;
   Result<Done> link_or_copy(const std::string& from, const std::string& to) override;
+  Result<Done> symlink(const std::string& target, const std::string& path) override;
+  Result<Done> rename(const std::string& from, const std::string& to) override;
+  Result<Done> copy(const std::string& from, const std::string& to) override;
+  Result<Done> append(const std::string& path, std::string_view content) override;
+  Result<Done> remove(const std::string& path) override;
+  Result<Lock> lock(const std::string& path, int seconds) override;
 };
 
 class PosixProc : public Proc {
  public:
   std::optional<std::string> env(const std::string& name) override;
   std::optional<std::string> find(const std::string& program) override;
-  Result<Finished> run(const Strings& argv, int seconds) override;
+  using Proc::run;
+  Result<Finished> run(const Job& job) override;
   int cores() override;
 };
+
+// From here on the process's end by Ctrl-C, SIGTERM or SIGHUP is its children's, too.
+void end_children_with_us();
 
 class SystemClock : public Clock {
  public:

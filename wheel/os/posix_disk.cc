@@ -1,13 +1,18 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <thread>
 
 #include "wheel/os/posix.h"
 
@@ -35,7 +40,13 @@ bool write_all(int fd, const char* data, size_t size) {
   return true;
 }
 
-// A name beside `path` that nobody has; created empty, for this user alone.
+// A name beside `path` that nobody has, for a link or a file to be renamed to it.
+std::string name_beside(const std::string& path) {
+  static std::atomic<int> count{0};
+  return path + format(".part-%d-%d", static_cast<int>(::getpid()), 1000 + count++);
+}
+
+// The same; created empty, for this user alone.
 int create_beside(const std::string& path, std::string* name) {
   for (int i = 0; i < 100; i++) {
     *name = path + format(".part-%d-%d", static_cast<int>(::getpid()), i);
@@ -84,8 +95,10 @@ Result<std::string> PosixDisk::read(const std::string& path, uint64_t at_most) {
 
 std::optional<FileInfo> PosixDisk::info(const std::string& path) {
   struct stat st{};
-  if (::stat(path.c_str(), &st) < 0) return std::nullopt;
-  return FileInfo{static_cast<uint64_t>(st.st_size), S_ISDIR(st.st_mode), static_cast<int64_t>(st.st_mtime)};
+  struct stat itself{};
+  if (::stat(path.c_str(), &st) < 0 || ::lstat(path.c_str(), &itself) < 0) return std::nullopt;
+  return FileInfo{static_cast<uint64_t>(st.st_size), S_ISDIR(st.st_mode), static_cast<int64_t>(st.st_mtime),
+                  S_ISLNK(itself.st_mode)};
 }
 
 Result<Strings> PosixDisk::list(const std::string& dir) {
@@ -152,6 +165,64 @@ Result<Done> PosixDisk::link_or_copy(const std::string& from, const std::string&
   ::unlink(part.c_str());  // rename() of two names of one file does nothing and leaves both
   sync_dir(to);
   return Done{};
+}
+
+Result<Done> PosixDisk::symlink(const std::string& target, const std::string& path) {
+  const std::string part = name_beside(path);
+  if (::symlink(target.c_str(), part.c_str()) < 0 || ::rename(part.c_str(), path.c_str()) < 0) {
+    const Error error = failed("link", path);
+    ::unlink(part.c_str());
+    return error;
+  }
+  return Done{};
+}
+
+Result<Done> PosixDisk::rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) < 0) return failed("write", to);
+  sync_dir(to);
+  return Done{};
+}
+
+Result<Done> PosixDisk::copy(const std::string& from, const std::string& to) {
+  const std::string part = name_beside(to);
+  struct stat st{};
+  std::error_code error;
+  if (::lstat(from.c_str(), &st) < 0) return failed("read", from);
+  std::filesystem::copy(from, part, std::filesystem::copy_options::copy_symlinks, error);
+  const timespec times[] = {st.st_atim, st.st_mtim};
+  if (!error && ::utimensat(AT_FDCWD, part.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0 &&
+      ::rename(part.c_str(), to.c_str()) == 0)
+    return Done{};
+  if (error) errno = error.value();
+  const Error said = failed("write", to);
+  ::unlink(part.c_str());
+  return said;
+}
+
+Result<Done> PosixDisk::append(const std::string& path, std::string_view content) {
+  const Fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644)};
+  if (file.fd < 0 || !write_all(file.fd, content.data(), content.size())) return failed("write", path);
+  return Done{};
+}
+
+Result<Done> PosixDisk::remove(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (!error) return Done{};
+  errno = error.value();
+  return failed("remove", path);
+}
+
+Result<Lock> PosixDisk::lock(const std::string& path, int seconds) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+  if (fd < 0) return failed("lock", path);
+  Lock held(this, [fd](const void*) { ::close(fd); });
+  for (int tries = 0; ::flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return failed("lock", path);
+    if (tries >= seconds * 10) return Error{"in use by another process: " + path, "wait for it, or end it"};
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return held;
 }
 
 }  // namespace clary::tool
