@@ -11,15 +11,6 @@
 namespace clary::tool {
 namespace {
 
-std::string iso_time(int64_t seconds) {
-  const std::time_t time = static_cast<std::time_t>(seconds);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[40];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
 std::string page(const std::string& title, const std::string& body) {
   return "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"pypi:repository-version\" "
          "content=\"1.1\">\n<title>" +
@@ -132,6 +123,15 @@ void add_index(std::vector<SitePage>& to, const std::string& folder, const Group
 }
 
 }  // namespace
+
+std::string iso_time(int64_t seconds) {
+  const std::time_t time = static_cast<std::time_t>(seconds);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[40];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
 
 std::vector<SitePage> make_site(std::vector<SiteWheel> wheels, const std::string& base_url) {
   std::sort(wheels.begin(), wheels.end(), [](const SiteWheel& a, const SiteWheel& b) {
