@@ -1,11 +1,13 @@
 // Stopped before every single change of the disk: what readers see is the old state or the new one, and the same command then
 // comes to its end. Two at once: both come to theirs, and nothing is mixed.
+#include <algorithm>
 #include <filesystem>
 
 #include "real_world.h"
 #include "wheel/core/cache.h"
 #include "wheel/core/digest.h"
 #include "wheel/core/environment.h"
+#include "wheel/core/lease.h"
 #include "wheel/core/publish.h"
 
 namespace clary::tool::test {
@@ -40,7 +42,10 @@ Result<Response> ranged(const std::string& body, const Request& request) {
     if (name != "Range") continue;
     const size_t from = std::stoul(value.substr(6));
     if (from >= body.size()) return Response{416, {}, ""};
-    return Response{206, {{"etag", "\"a\""}, {"content-range", format("bytes %zu-%zu/%zu", from, body.size() - 1, body.size())}}, body.substr(from)};
+    return Response{
+        206,
+        {{"etag", "\"a\""}, {"content-range", format("bytes %zu-%zu/%zu", from, body.size() - 1, body.size())}},
+        body.substr(from)};
   }
   return Response{200, {{"etag", "\"a\""}}, body};
 }
@@ -48,7 +53,9 @@ Result<Response> ranged(const std::string& body, const Request& request) {
 int get(RealWorld& world, const std::string& body) {
   world.net.serve = [&](const Request& r) { return ranged(body, r); };
   Cache cache(world.ctx);
-  return cache.get({.urls = {"https://a.example/w"}, .sha256 = hash_text(body), .size = body.size()}, any_name("1")) ? 0 : 1;
+  return cache.get({.urls = {"https://a.example/w"}, .sha256 = hash_text(body), .size = body.size()}, any_name("1"))
+             ? 0
+             : 1;
 }
 
 TEST(Crash, Download) {
@@ -158,7 +165,8 @@ TEST(AtOnce, Installs) {
     const std::string site = RealWorld(root).proc.site();
     const std::string version = whole_version(site, "demo");
     EXPECT_TRUE(fs::exists(site + "/demo-" + version + ".dist-info")) << version;
-    EXPECT_EQ(std::distance(fs::directory_iterator(site), fs::directory_iterator()), 4);  // .clary, demo, demo_one.py, dist-info
+    EXPECT_EQ(std::distance(fs::directory_iterator(site), fs::directory_iterator()),
+              4);  // .clary, demo, demo_one.py, dist-info
   }
 }
 
@@ -177,7 +185,8 @@ void expect_valid_site(const std::string& site) {
       const size_t hash = link.find("#sha256=");
       if (hash == link.npos) continue;
       const std::string wanted = link.substr(hash + 8);
-      const std::string file = entry.path().parent_path().string() + "/" + replace_all(link.substr(0, hash), "%2B", "+");
+      const std::string file =
+          entry.path().parent_path().string() + "/" + replace_all(link.substr(0, hash), "%2B", "+");
       const Result<Mapping> wheel = disk.map(file);
       ASSERT_TRUE(wheel) << file;
       ASSERT_EQ(hex(sha256_of(wheel->bytes)), wanted);
@@ -286,9 +295,32 @@ TEST(AtOnce, Publishers) {
     put_many(root + "/w", 1);
     const Strings names = *first.disk.list(root + "/w");
     std::vector<std::function<int(RealWorld&)>> acts;
-    for (const std::string& name : names) acts.push_back([&publisher, name](RealWorld& w) { return publisher.run(w, {name}); });
+    for (const std::string& name : names)
+      acts.push_back([&publisher, name](RealWorld& w) { return publisher.run(w, {name}); });
     EXPECT_EQ(at_once(root, acts), (std::vector<int>{0, 0, 0}));
     EXPECT_EQ(offered(root), (std::set<std::string>(names.begin(), names.end())));
+  }
+}
+
+// ---- leases: of several first machines one builds -------------------------------------------------------------------------
+
+TEST(AtOnce, Leases) {
+  for (int round = 0; round < 5; round++) {
+    const std::string root = fresh_folder("once-lease");
+    const auto act = [&](RealWorld& w) {
+      const std::unique_ptr<Store> store = *open_store(w.ctx, root + "/site");
+      const Result<Lease> lease = take_lease(w.ctx, *store, "demo", 10);
+      return lease && lease->state == Lease::kMine ? 0 : 1;
+    };
+    const std::vector<int> codes = at_once(root, {act, act, act, act});
+    EXPECT_EQ(std::count(codes.begin(), codes.end(), 0), 1);
+    RealWorld later(root);
+    const std::unique_ptr<Store> store = *open_store(later.ctx, root + "/site");
+    EXPECT_EQ(take_lease(later.ctx, *store, "demo", 10)->state, Lease::kTheirs);
+    later.clock.time += 11 * 60;
+    EXPECT_EQ(take_lease(later.ctx, *store, "demo", 10)->state, Lease::kMine) << "the builder died";
+    give_back_lease(later.ctx, *store, "demo");
+    EXPECT_FALSE(fs::exists(root + "/site/building-demo.json"));
   }
 }
 

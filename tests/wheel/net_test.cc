@@ -26,8 +26,9 @@ TEST(Url, OnlyWhatMayBeAsked) {
   EXPECT_TRUE(Url::parse("http://127.0.0.1:8000/x"));
   EXPECT_TRUE(Url::parse("http://localhost/x"));
   EXPECT_TRUE(Url::parse("http://[::1]:80/x"));
-  for (const char* bad : {"http://example.org/", "ftp://example.org/", "file:///etc/passwd", "https://me:pw@example.org/", "https://", "nonsense",
-                          "http://127.0.0.1.example.org/", "http://localhost@example.org/", "http://localhost.example.org/"})
+  for (const char* bad :
+       {"http://example.org/", "ftp://example.org/", "file:///etc/passwd", "https://me:pw@example.org/", "https://",
+        "nonsense", "http://127.0.0.1.example.org/", "http://localhost@example.org/", "http://localhost.example.org/"})
     EXPECT_FALSE(Url::parse(bad)) << bad;
   const Url base = *Url::parse("https://example.org/a/b.json");
   EXPECT_EQ(base.resolve("w/c.whl")->str(), "https://example.org/a/w/c.whl");
@@ -50,7 +51,8 @@ TEST(Http, TokenStaysWithItsHost) {
 }
 
 TEST(Http, RefusesBadRedirects) {
-  for (const char* to : {"http://a.example/y", "http://127.0.0.1/y", "https://127.0.0.1/y", "file:///etc/passwd", "https://u:p@b.example/"}) {
+  for (const char* to : {"http://a.example/y", "http://127.0.0.1/y", "https://127.0.0.1/y", "file:///etc/passwd",
+                         "https://u:p@b.example/"}) {
     MemoryWorld world;
     world.net.pages["https://a.example/x"] = {302, {{"location", to}}, ""};
     EXPECT_FALSE(http_text(world.ctx, "https://a.example/x")) << to;
@@ -96,7 +98,8 @@ TEST(Http, BackoffGrowsAndEnds) {
 TEST(Http, EndlessAnswerIsCutOff) {
   MemoryWorld world;
   world.net.pages["https://a.example/"] = {200, {}, std::string(100'000, 'x')};
-  EXPECT_NE(http_text(world.ctx, "https://a.example/", "", 50'000).error().message.find("larger than"), std::string::npos);
+  EXPECT_NE(http_text(world.ctx, "https://a.example/", "", 50'000).error().message.find("larger than"),
+            std::string::npos);
 }
 
 // ---- download -------------------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ TEST(Http, EndlessAnswerIsCutOff) {
 struct Server {
   std::string body = std::string(40'000, 'a') + std::string(40'000, 'b');
   std::string etag = "\"one\"";
-  size_t cut = 0;       // bytes after which each connection ends; 0: none
+  size_t cut = 0;  // bytes after which each connection ends; 0: none
   bool ranges = true;
   int asked = 0;
 
@@ -232,7 +235,8 @@ TEST_F(DownloadTest, CacheHealsItself) {
   EXPECT_EQ(world.disk.files[held->path], server.body);
   ASSERT_TRUE(cache.get(what, name));
   EXPECT_EQ(server.asked, before + 1) << "and not a third time";
-  for (const char* bad : {"../x.whl", "x.whl", "demo-1.0-py3-none-any.whl/../../x"}) EXPECT_FALSE(cache.get(what, bad)) << bad;
+  for (const char* bad : {"../x.whl", "x.whl", "demo-1.0-py3-none-any.whl/../../x"})
+    EXPECT_FALSE(cache.get(what, bad)) << bad;
   what.sha256 = "../../etc";
   EXPECT_FALSE(cache.get(what, name));
 }
@@ -242,10 +246,11 @@ TEST_F(DownloadTest, CacheCommand) {
   ASSERT_TRUE(Cache(world.ctx).get(what, "demo-1.0-py3-none-any.whl"));
   world.disk.written.clear();
   std::string said = transcript(world, {"cache"}) + transcript(world, {"cache", "verify", "--json"}) +
-                     transcript(world, {"cache", "prune", "--unused-for", "30"}) + transcript(world, {"cache", "prune", "--dry-run"});
+                     transcript(world, {"cache", "prune", "--unused-for", "30"}) +
+                     transcript(world, {"cache", "prune", "--dry-run"});
   EXPECT_EQ(Cache(world.ctx).list().size(), 1u);
-  said += transcript(world, {"cache", "prune", "--keep", "10 kB"}) + transcript(world, {"cache", "list"}) + transcript(world, {"cache", "path"}) +
-          transcript(world, {"cache", "prnue"});
+  said += transcript(world, {"cache", "prune", "--keep", "10 kB"}) + transcript(world, {"cache", "list"}) +
+          transcript(world, {"cache", "path"}) + transcript(world, {"cache", "prnue"});
   EXPECT_TRUE(Cache(world.ctx).list().empty());
   expect_snapshot("cache", said);
 }

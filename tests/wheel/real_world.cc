@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "wheel/core/digest.h"
@@ -35,21 +37,35 @@ Result<Finished> FakePython::run(const Job& job) {
   const Result<Mapping> file = disk_.map(wheel);
   if (!file) return Finished{1, "", "ERROR: " + file.error().message};
   const std::string sha256 = hex(sha256_of(file->bytes));
-  if (list.find("sha256:" + sha256) == list.npos) return Finished{1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"};
+  if (list.find("sha256:" + sha256) == list.npos)
+    return Finished{1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"};
   const Zip zip = Zip::open(file->bytes);
   std::string info;
   for (const ZipMember& m : zip.members()) {
     const Result<Buffer> content = zip.read(m);
     const std::string path = to + "/" + std::string(m.name);
-    if (!disk_.make_dirs(dir_name(path)) || !disk_.write(path, text(content->bytes()))) return Finished{1, "", "ERROR: disk"};
+    if (!disk_.make_dirs(dir_name(path)) || !disk_.write(path, text(content->bytes())))
+      return Finished{1, "", "ERROR: disk"};
     if (m.name.ends_with("/RECORD")) info = dir_name(path);
   }
-  (void)disk_.write(info + "/direct_url.json", "{\"archive_info\": {\"hashes\": {\"sha256\": \"" + sha256 + "\"}}, \"url\": \"file\"}");
+  (void)disk_.write(info + "/direct_url.json",
+                    "{\"archive_info\": {\"hashes\": {\"sha256\": \"" + sha256 + "\"}}, \"url\": \"file\"}");
   return Finished{0, "", ""};
 }
 
+// In memory where there is such a place: thousands of fsync() cost minutes on a disk. Removed at the end.
+struct Scratch {
+  std::string path;
+  Scratch() {
+    std::string form = std::string(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") + "/clary-test-XXXXXX";
+    path = mkdtemp(form.data());
+  }
+  ~Scratch() { fs::remove_all(path); }
+};
+
 std::string fresh_folder(const std::string& name) {
-  const std::string path = dir_name(temp_file("x", "")) + "/" + name;
+  static const Scratch scratch;
+  const std::string path = scratch.path + "/" + name;
   fs::remove_all(path);
   fs::create_directories(path);
   return path;

@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "real_world.h"
+#include "wheel/core/chain.h"
 #include "wheel/core/emit_install.h"
 #include "wheel/core/json.h"
 #include "wheel/core/lockfile.h"
@@ -22,13 +23,15 @@ WheelEntry entry(const std::string& file) {
   w.file = file, w.sha256 = std::string(64, '0'), w.size = 1000;
   const StackLabel label = StackLabel::of(w.name.version().local());
   w.cuda = label.cuda;
-  if (!label.torch.empty()) w.torch_mode = "locked", w.torch_spec = "==" + label.torch + ".*", w.stack.torch = label.torch;
+  if (!label.torch.empty())
+    w.torch_mode = "locked", w.torch_spec = "==" + label.torch + ".*", w.stack.torch = label.torch;
   return w;
 }
 
 const char* const kGood = "demo-2.2.0+cu128torch2.8-cp312-cp312-linux_x86_64.whl";
 
-std::vector<Candidate> chosen(const std::vector<WheelEntry>& wheels, const Target& target, const std::string& wish = "demo") {
+std::vector<Candidate> chosen(const std::vector<WheelEntry>& wheels, const Target& target,
+                              const std::string& wish = "demo") {
   static Manifest m;
   m = Manifest();
   m.wheels = wheels;
@@ -82,8 +85,8 @@ TEST(Resolve, EveryReason) {
 }
 
 TEST(Resolve, WhatFitsMany) {
-  for (const char* file : {"demo-2.2.0-py3-none-any.whl", "demo-2.2.0-cp39-abi3-manylinux_2_28_x86_64.whl", "demo-2.2.0-py3-none-manylinux2014_x86_64.whl",
-                           "demo-2.2.0-cp312-none-linux_x86_64.whl"})
+  for (const char* file : {"demo-2.2.0-py3-none-any.whl", "demo-2.2.0-cp39-abi3-manylinux_2_28_x86_64.whl",
+                           "demo-2.2.0-py3-none-manylinux2014_x86_64.whl", "demo-2.2.0-cp312-none-linux_x86_64.whl"})
     EXPECT_TRUE(chosen({entry(file)}, here())[0].fits()) << file;
   Target bare = here();
   bare.torch = bare.cuda = "", bare.gpus.clear(), bare.driver = "", bare.cxx11abi.reset();
@@ -98,12 +101,14 @@ TEST(Resolve, Ranks) {
   };
   Target t = here();
   t.gpus = {121};
-  const std::vector<Candidate> c = chosen({with("demo-2.3.0-py3-none-any.whl", {}, {{80}}), with("demo-2.2.0-py3-none-any.whl", {{120, 'f'}}, {}),
-                                           with("demo-2.1.0-py3-none-any.whl", {{120}}, {}), with("demo-2.0.0-py3-none-any.whl", {{121}}, {}),
-                                           with("demo-2.0.0-1-py3-none-any.whl", {{121}}, {}, 900)},
-                                          t);
+  const std::vector<Candidate> c =
+      chosen({with("demo-2.3.0-py3-none-any.whl", {}, {{80}}), with("demo-2.2.0-py3-none-any.whl", {{120, 'f'}}, {}),
+              with("demo-2.1.0-py3-none-any.whl", {{120}}, {}), with("demo-2.0.0-py3-none-any.whl", {{121}}, {}),
+              with("demo-2.0.0-1-py3-none-any.whl", {{121}}, {}, 900)},
+             t);
   Strings order;
-  for (const Candidate& x : c) order.push_back(x.wheel->name.version_text() + (x.wheel->name.build().empty() ? "" : "-" + x.wheel->name.build()));
+  for (const Candidate& x : c)
+    order.push_back(x.wheel->name.version_text() + (x.wheel->name.build().empty() ? "" : "-" + x.wheel->name.build()));
   EXPECT_EQ(order, (Strings{"2.0.0-1", "2.0.0", "2.2.0", "2.1.0", "2.3.0"}));
   EXPECT_EQ(c.back().note, "only PTX: the driver compiles it on first use");
 }
@@ -121,7 +126,8 @@ TEST(Resolve, ThreeThousandAreFast) {
   Json list = Json::array();
   for (int i = 0; i < 3000; i++) {
     const int python = 9 + i % 6, torch = 4 + i / 6 % 12, cuda = 4 + i / 72 % 6, version = i / 432;
-    list.push_back({{"filename", format("demo-2.%d.0+cu12%dtorch2.%d.0-cp3%d-cp3%d-manylinux_2_28_x86_64.whl", version, cuda, torch, python, python)},
+    list.push_back({{"filename", format("demo-2.%d.0+cu12%dtorch2.%d.0-cp3%d-cp3%d-manylinux_2_28_x86_64.whl", version,
+                                        cuda, torch, python, python)},
                     {"sha256", std::string(64, 'a')},
                     {"size", 20'000'000 + i},
                     {"python", {{"requires", ">=3.9"}}},
@@ -143,6 +149,21 @@ TEST(Resolve, ThreeThousandAreFast) {
   std::printf("read and resolved 3,000 wheels in %.1f ms\n", ms);
 }
 
+TEST(Chain, Conditions) {
+  const Target t = here();
+  for (const char* yes : {"", "sm in (100, 120) and cuda >= 12.8", "sm >= 80", "cuda<13",
+                          "python >= 3.12 and driver > 550", "sm == 90 or torch == 2.8.0+cu128", "sm != 90"})
+    EXPECT_TRUE(*chain_holds(yes, t)) << yes;
+  for (const char* no : {"sm in (90, 100)", "cuda >= 13.0", "sm >= 80 and cuda < 12", "sm < 120", "torch < 2.8"})
+    EXPECT_FALSE(*chain_holds(no, t)) << no;
+  for (const char* bad : {"gpu == 1", "sm", "sm in 100", "sm >=", "cuda ~ 12", "sm in (x)"})
+    EXPECT_FALSE(chain_holds(bad, t)) << bad;
+  EXPECT_FALSE(*chain_holds("sm >= 80", Target{})) << "no GPU is no GPU of at least 8.0";
+  Target two = t;
+  two.gpus = {75, 120};
+  EXPECT_FALSE(*chain_holds("sm >= 80", two)) << "every GPU counts";
+}
+
 // ---- commands -------------------------------------------------------------------------------------------------------------
 
 class ResolveCommand : public testing::Test {
@@ -159,29 +180,36 @@ class ResolveCommand : public testing::Test {
       if (line.find("import json,platform") != line.npos) world.proc.programs[line] = {0, python_answer("/v"), ""};
     }
     world.proc.ran.clear();
-    world.disk.files["/v/lib/python3.12/site-packages/torch/version.py"] = "__version__ = '2.8.0+cu128'\ncuda = '12.8'\n";
+    world.disk.files["/v/lib/python3.12/site-packages/torch/version.py"] =
+        "__version__ = '2.8.0+cu128'\ncuda = '12.8'\n";
   }
 };
 
 TEST_F(ResolveCommand, SaysWhy) {
   std::string said = transcript(world, {"resolve", "demo", "--from", "w"});
-  said += transcript(world, {"resolve", "demo", "--from", "w", "--python", "3.12", "--torch", "2.11.0", "--cuda", "13.0", "--gpu", "none"});
+  said += transcript(world, {"resolve", "demo", "--from", "w", "--python", "3.12", "--torch", "2.11.0", "--cuda",
+                             "13.0", "--gpu", "none"});
   said += transcript(world, {"resolve", "demo", "--from", "w", "--python", "3.11"});
   said += transcript(world, {"resolve", "demo", "--from", "w", "--json"});
   said += transcript(world, {"resolve", "demo"}) + transcript(world, {"resolve", "demo", "--from", "hf:one"}) +
-          transcript(world, {"resolve", "demo", "--from", "http://example.org/latest.json"}) + transcript(world, {"resolve", "demo", "--from", "gone"});
+          transcript(world, {"resolve", "demo", "--from", "http://example.org/latest.json"}) +
+          transcript(world, {"resolve", "demo", "--from", "gone"});
   EXPECT_TRUE(world.disk.written.empty()) << "bare wheels leave nothing behind";
   expect_snapshot("resolve", said);
 }
 
 TEST_F(ResolveCommand, EmitsForOthers) {
-  ASSERT_EQ(run_clary(world.ctx, {"publish", "w/demo-2.2.0+cu128torch2.8.0-cp312-cp312-linux_x86_64.whl", "--to", "site"}), kFine) << world.err.text;
+  ASSERT_EQ(
+      run_clary(world.ctx, {"publish", "w/demo-2.2.0+cu128torch2.8.0-cp312-cp312-linux_x86_64.whl", "--to", "site"}),
+      kFine)
+      << world.err.text;
   world.net.pages["https://example.org/site/latest.json"] = {200, {}, world.disk.files["site/latest.json"]};
   world.net.serve = [](const Request&) { return Response{404, {}, ""}; };
   world.disk.written.clear();
   std::string said;
   for (const char* form : {"requirements", "constraints", "pylock", "dockerfile"})
-    said += transcript(world, {"install", "demo", "--from", "https://example.org/site/latest.json", "--emit", form, "--stack", "exact"});
+    said += transcript(world, {"install", "demo", "--from", "https://example.org/site/latest.json", "--emit", form,
+                               "--stack", "exact"});
   said += transcript(world, {"install", "demo", "--from", "https://example.org/site/latest.json", "--dry-run"});
   expect_snapshot("install-emit", said);
 }
@@ -196,15 +224,26 @@ TEST_F(ResolveCommand, PinsOfTheEnvironment) {
   EXPECT_EQ(run_clary(world.ctx, {"resolve", "demo==2.2.0", "--from", "w"}), kFinding) << "no wheel for that torch";
 }
 
+TEST_F(ResolveCommand, ChainOfTheRecipe) {
+  world.disk.files["clary.toml"] =
+      "[fallback]\nchain = [{pkg='demo3', when='sm in (100, 120)'}, {pkg='demo==2.1.0', when='sm >= 300'}, "
+      "{pkg='demo<2.2'}]\n";
+  const std::string said = transcript(world, {"install", "--from", "w", "--dry-run", "--gpu", "12.0"});
+  EXPECT_NE(said.find("not demo3: no demo3 of w fits"), said.npos) << said;
+  EXPECT_NE(said.find("not demo==2.1.0: not sm >= 300"), said.npos) << said;
+  EXPECT_NE(said.find("would install: demo-2.1.0"), said.npos) << said;
+}
+
 TEST_F(ResolveCommand, LockIsStable) {
-  const std::string said = transcript(world, {"lock", "demo", "--from", "w", "--dry-run"}) + transcript(world, {"lock", "demo", "--from", "w"}) +
-                           world.disk.files["clary.lock.json"];
+  const std::string said = transcript(world, {"lock", "demo", "--from", "w", "--dry-run"}) +
+                           transcript(world, {"lock", "demo", "--from", "w"}) + world.disk.files["clary.lock.json"];
   EXPECT_EQ(run_clary(world.ctx, {"lock", "demo", "--from", "w", "--check"}), kFine);
   WheelSpec spec{.version = "2.9.0"};
   world.disk.files["w/" + spec.file_name()] = make_wheel(spec);
   EXPECT_EQ(run_clary(world.ctx, {"lock", "demo", "--from", "w", "--check"}), kFinding);
   EXPECT_TRUE(LockFile::parse(world.disk.files["clary.lock.json"], "x"));
-  for_each_damage(world.disk.files["clary.lock.json"], 2000, [](const std::string& bad) { (void)LockFile::parse(bad, "x"); });
+  for_each_damage(world.disk.files["clary.lock.json"], 2000,
+                  [](const std::string& bad) { (void)LockFile::parse(bad, "x"); });
   expect_snapshot("lock", said);
 }
 

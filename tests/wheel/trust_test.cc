@@ -31,7 +31,8 @@ TEST(Minisign, RoundTrip) {
   EXPECT_TRUE(signature->covers("hello", pub));
   EXPECT_FALSE(signature->covers("hellp", pub));
   EXPECT_FALSE(signature->covers("hello", SecretKey::make().public_key()));
-  EXPECT_FALSE(Signature::parse(replace_all(text, "file:x", "file:y"))->covers("hello", pub)) << "the comment is covered";
+  EXPECT_FALSE(Signature::parse(replace_all(text, "file:x", "file:y"))->covers("hello", pub))
+      << "the comment is covered";
   size_t accepted = 0;
   for_each_damage(text, 300, [&](const std::string& bad) {
     const Result<Signature> s = Signature::parse(bad);
@@ -44,12 +45,16 @@ TEST(Minisign, RoundTrip) {
 TEST(Minisign, AgreesWithMinisign) {
   if (run_program({"sh", "-c", "command -v minisign"}).empty()) GTEST_SKIP() << "no minisign here";
   const SecretKey key = SecretKey::make();
-  const std::string file = temp_file("signed.txt", "some\ncontent\n"), pub = temp_file("k.pub", key.public_key().file());
+  const std::string file = temp_file("signed.txt", "some\ncontent\n"),
+                    pub = temp_file("k.pub", key.public_key().file());
   temp_file("signed.txt.minisig", key.sign("some\ncontent\n", "timestamp:1\tfile:signed.txt\thashed"));
-  EXPECT_NE(run_program({"minisign", "-Vm", file, "-p", pub}).find("Signature and comment signature verified"), std::string::npos);
+  EXPECT_NE(run_program({"minisign", "-Vm", file, "-p", pub}).find("Signature and comment signature verified"),
+            std::string::npos);
   // And its signatures here: keys without a password are refused by old versions, so our key file is used.
   const std::string secret = temp_file("k.key", key.file(""));
-  if (run_program({"sh", "-c", "minisign -S -s " + secret + " -m " + file + " -x " + file + ".theirs </dev/null && echo ok"}).empty())
+  if (run_program(
+          {"sh", "-c", "minisign -S -s " + secret + " -m " + file + " -x " + file + ".theirs </dev/null && echo ok"})
+          .empty())
     GTEST_SKIP() << "this minisign asks for a password always";
   const Result<std::string> theirs = PosixDisk().read(file + ".theirs", 10'000);
   EXPECT_TRUE(Signature::parse(*theirs)->covers("some\ncontent\n", key.public_key()));
@@ -154,7 +159,9 @@ TEST_F(SourceTest, KeysRotate) {
   publish({kWheel, "--key", "k.key"});
   EXPECT_EQ(read(), "");
   world.err.text.clear();
-  EXPECT_NE(run_clary(world.ctx, {"publish", "--renew", "--to", "site", "--key", "other.key", "--accept", "k.pub"}), kFine) << "signed by a key that readers do not accept";
+  EXPECT_NE(run_clary(world.ctx, {"publish", "--renew", "--to", "site", "--key", "other.key", "--accept", "k.pub"}),
+            kFine)
+      << "signed by a key that readers do not accept";
   publish({"--renew", "--key", "k.key", "--accept", "k.pub", "--accept", "other.pub"});
   EXPECT_EQ(read(), "");
   publish({"--renew", "--key", "other.key", "--accept", "other.pub"});
@@ -240,7 +247,8 @@ TEST(Manifest, SurvivesDamage) {
   for_each_damage(m.write(1, 0), 3000, [](const std::string& bad) { (void)Manifest::parse(bad, "x"); });
   EXPECT_FALSE(Manifest::parse("[]", "x"));
   EXPECT_FALSE(Manifest::parse(R"({"schema_version": 2})", "x"));
-  EXPECT_FALSE(Manifest::parse(R"({"torch_version": "2.8; rm -rf /", "wheel": "a-1-py3-none-any.whl", "sha256": "x"})", "x"));
+  EXPECT_FALSE(
+      Manifest::parse(R"({"torch_version": "2.8; rm -rf /", "wheel": "a-1-py3-none-any.whl", "sha256": "x"})", "x"));
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ namespace clary::tool {
 namespace {
 
 // Older than `days`, then the least used beyond `most` bytes. Neither: all.
-std::vector<CachedWheel> to_prune(std::vector<CachedWheel> wheels, int64_t now, int days, std::optional<uint64_t> most) {
+std::vector<CachedWheel> to_prune(std::vector<CachedWheel> wheels, int64_t now, int days,
+                                  std::optional<uint64_t> most) {
   if (days < 0 && !most) return wheels;
   std::sort(wheels.begin(), wheels.end(), [](const CachedWheel& a, const CachedWheel& b) { return a.used > b.used; });
   std::vector<CachedWheel> out;
@@ -37,7 +38,8 @@ int cmd_cache(Ctx& ctx, Cli& cli) {
   cli.value("--unused-for", "DAYS", days);
   cli.value("--keep", "SIZE", most_text);
   if (!cli.parse()) return cli.exit_code();
-  if (!days.empty() && (!is_digits(days) || days.size() > 6)) return fail(ctx, {"not a number of days: `" + printable(days) + "`", ""});
+  if (!days.empty() && (!is_digits(days) || days.size() > 6))
+    return fail(ctx, {"not a number of days: `" + printable(days) + "`", ""});
   std::optional<uint64_t> most;
   if (!most_text.empty()) {
     const Result<uint64_t> size = parse_size(most_text);
@@ -50,7 +52,8 @@ int cmd_cache(Ctx& ctx, Cli& cli) {
     return kFine;
   }
   std::vector<CachedWheel> wheels = cache.list();
-  if (action == "prune") wheels = to_prune(std::move(wheels), ctx.clock.now(), days.empty() ? -1 : std::stoi(days), most);
+  if (action == "prune")
+    wheels = to_prune(std::move(wheels), ctx.clock.now(), days.empty() ? -1 : std::stoi(days), most);
   Json list = Json::array();
   Table table({"wheel", ">size", "used", action == "list" ? "sha256" : "state"});
   uint64_t bytes = 0;
@@ -74,10 +77,19 @@ int cmd_cache(Ctx& ctx, Cli& cli) {
     }
     bytes += w.size;
     table.row({printable(w.file), human_bytes(w.size), iso_time(w.used).substr(0, 10), state});
-    list.push_back({{"wheel", w.file}, {"sha256", w.sha256}, {"size", w.size}, {"used", w.used}, {"path", w.path}, {"state", state}});
+    list.push_back({{"wheel", w.file},
+                    {"sha256", w.sha256},
+                    {"size", w.size},
+                    {"used", w.used},
+                    {"path", w.path},
+                    {"state", state}});
   }
   if (cli.json())
-    ctx.out.write(dump({{"schema", "clary-cache/1"}, {"path", cache.dir()}, {"bytes", bytes}, {"wheels", list}, {"dry_run", cli.dry_run()}}));
+    ctx.out.write(dump({{"schema", "clary-cache/1"},
+                        {"path", cache.dir()},
+                        {"bytes", bytes},
+                        {"wheels", list},
+                        {"dry_run", cli.dry_run()}}));
   else if (!table.empty())
     ctx.out.write(table.str());
   ctx.err.write(count(table.size(), "wheel") + ", " + human_bytes(bytes) + " in " + cache.dir() + "\n");

@@ -2,6 +2,7 @@
 #include "wheel/cmd/cmd.h"
 #include "wheel/cmd/options.h"
 #include "wheel/command.h"
+#include "wheel/core/chain.h"
 #include "wheel/core/emit_install.h"
 #include "wheel/core/json.h"
 #include "wheel/core/lease.h"
@@ -30,7 +31,8 @@ std::string emitted(const std::string& form, const Delivery& what, const WheelEn
 }
 
 // What must be there first. auto: only what the wheel needs and the environment lacks; exact: the manifest's versions.
-Stack stack_for(const InstallOptions& o, const WheelEntry& wheel, const Manifest& manifest, const Target& target, Ctx& ctx, Strings* pinned) {
+Stack stack_for(const InstallOptions& o, const WheelEntry& wheel, const Manifest& manifest, const Target& target,
+                Ctx& ctx, Strings* pinned) {
   Stack stack = wheel.stack;
   if (stack.torch.empty() && wheel.torch_mode != "none") stack = manifest.stack;
   *pinned = pin_from_environment(ctx, stack);
@@ -65,6 +67,14 @@ Result<std::string> build_once(Ctx& ctx, const InstallOptions& o, const Target& 
   const std::string out = "wheelhouse/clary-" + what;
   Strings args = {"build", "--out", out};
   if (!o.recipe.empty()) args.insert(args.end(), {"--recipe", o.recipe});
+  // One cell of the plan: this machine's.
+  const Result<Version> python = Version::parse(target.python_version), torch = Version::parse(target.torch);
+  if (python)
+    args.insert(args.end(), {"--python", format("%d.%d", static_cast<int>(python->release(0)),
+                                                static_cast<int>(python->release(1)))});
+  if (torch) args.insert(args.end(), {"--torch", torch->without_local().str()});
+  if (!target.cuda.empty()) args.insert(args.end(), {"--cuda", target.cuda});
+  args.insert(args.end(), {"--platform", target.system + "_" + target.machine});
   const int code = run_clary(ctx, args);
   Result<std::string> built = Error{"the build failed", "clary build says why"};
   const Result<Strings> names = ctx.disk.list(out);
@@ -85,9 +95,16 @@ bool may_build(Ctx& ctx, const InstallOptions& o) {
 
 int report(Ctx& ctx, Cli& cli, const Delivery& what, const WheelEntry& wheel, const std::string& state) {
   if (cli.json())
-    ctx.out.write(dump({{"schema", "clary-install/1"}, {"project", what.project}, {"version", what.version}, {"wheel", wheel.file},
-                        {"sha256", what.sha256}, {"source", what.source}, {"state", state}, {"torch", what.stack.torch},
-                        {"index_url", what.stack.index_url}, {"dry_run", cli.dry_run()}}));
+    ctx.out.write(dump({{"schema", "clary-install/1"},
+                        {"project", what.project},
+                        {"version", what.version},
+                        {"wheel", wheel.file},
+                        {"sha256", what.sha256},
+                        {"source", what.source},
+                        {"state", state},
+                        {"torch", what.stack.torch},
+                        {"index_url", what.stack.index_url},
+                        {"dry_run", cli.dry_run()}}));
   ctx.err.write(state + ": " + wheel.file + "\n");
   return kFine;
 }
@@ -97,12 +114,19 @@ int rollback(Ctx& ctx, Cli& cli, const InstallOptions& o, const Target& target) 
   Result<Environment> environment = Environment::open(ctx, target, installer_of(o.installer));
   if (!environment) return fail(ctx, environment.error());
   const Result<Wish> wish = parse_wish(o.project);
-  if (!wish || wish->name.empty()) return fail(ctx, {"missing argument: PROJECT", "clary install --rollback sageattention"});
+  if (!wish || wish->name.empty())
+    return fail(ctx, {"missing argument: PROJECT", "clary install --rollback sageattention"});
   const std::string text = environment->previous_receipt(wish->name);
   const Result<Json> json = parse_json(text.empty() ? "-" : text, "previous.json");
-  if (!json || !json->is_object()) return fail(ctx, {"nothing to go back to: " + wish->name + " was installed by clary once, or never", ""}, kFinding);
-  Delivery what{.project = wish->name, .version = text_of(*json, "version"), .file = text_of(*json, "wheel"), .sha256 = text_of(*json, "sha256"),
-                .addresses = strings_of(*json, "urls"), .source = text_of(*json, "source"), .serial = number_of(*json, "serial")};
+  if (!json || !json->is_object())
+    return fail(ctx, {"nothing to go back to: " + wish->name + " was installed by clary once, or never", ""}, kFinding);
+  Delivery what{.project = wish->name,
+                .version = text_of(*json, "version"),
+                .file = text_of(*json, "wheel"),
+                .sha256 = text_of(*json, "sha256"),
+                .addresses = strings_of(*json, "urls"),
+                .source = text_of(*json, "source"),
+                .serial = number_of(*json, "serial")};
   const Result<WheelName> name = WheelName::parse(what.file);
   if (!name) return fail(ctx, name.error());
   const WheelEntry wheel{.name = *name, .file = what.file};
@@ -126,7 +150,8 @@ int install_one(Ctx& ctx, Cli& cli, InstallOptions& o, const Wish& wish, const T
       if (!built) return fail(ctx, built.error(), kFinding);
       if (!built->empty()) o.source = {.from = dir_name(*built)};
       o.policy = "wheel-first";
-      if (round > 240) return fail(ctx, {"waited an hour for another machine's build", "--policy build-only"}, kFinding);
+      if (round > 240)
+        return fail(ctx, {"waited an hour for another machine's build", "--policy build-only"}, kFinding);
       continue;
     }
     // From here on one wheel is chosen.
@@ -144,7 +169,9 @@ int install_one(Ctx& ctx, Cli& cli, InstallOptions& o, const Wish& wish, const T
       }
       return kFine;
     }
-    if (target.python.empty()) return fail(ctx, {"no interpreter to install into", "--python PATH; a version alone is for --emit and --dry-run"});
+    if (target.python.empty())
+      return fail(ctx,
+                  {"no interpreter to install into", "--python PATH; a version alone is for --emit and --dry-run"});
     if (cli.dry_run()) return report(ctx, cli, what, wheel, "would install");
     Result<Environment> environment = Environment::open(ctx, target, installer_of(o.installer));
     if (!environment) return fail(ctx, environment.error());
@@ -153,6 +180,31 @@ int install_one(Ctx& ctx, Cli& cli, InstallOptions& o, const Wish& wish, const T
     if (!fresh) return fail(ctx, fresh.error(), kFinding);
     return report(ctx, cli, what, wheel, *fresh ? "installed" : "already there");
   }
+}
+
+// Without a project: the first link of the recipe's chain that is for this machine and has a wheel.
+Result<std::string> choose_link(Ctx& ctx, const InstallOptions& o, const Wish& like, const Target& target) {
+  const std::string path = o.recipe.empty() ? "clary.toml" : o.recipe;
+  const Result<std::string> text = ctx.disk.info(path) ? ctx.disk.read(path) : Result<std::string>(std::string());
+  if (!text) return text.error();
+  const Result<std::vector<ChainLink>> chain = parse_chain(*text, path);
+  if (!chain) return chain.error();
+  if (chain->empty()) return std::string();
+  const Result<Offer> offer = read_offer(ctx, o.source);
+  if (!offer) return offer.error();
+  for (const ChainLink& link : *chain) {
+    const Result<bool> holds = chain_holds(link.when, target);
+    if (!holds) return holds.error();
+    Result<Wish> wish = parse_wish(link.pkg);
+    if (!wish) return wish.error();
+    wish->keep_torch = like.keep_torch, wish->pre = like.pre, wish->free_bytes = like.free_bytes;
+    const std::vector<Candidate> candidates =
+        *holds ? resolve(offer->manifest, *wish, target) : std::vector<Candidate>{};
+    if (!candidates.empty() && candidates[0].fits()) return link.pkg;
+    ctx.err.write("not " + link.pkg + ": " +
+                  (*holds ? none_fits(candidates, *wish, offer->store->name()).message : "not " + link.when) + "\n");
+  }
+  return Error{"no link of the chain in " + path + " is for this machine", target_text(target)};
 }
 
 }  // namespace
@@ -182,6 +234,12 @@ int cmd_install(Ctx& ctx, Cli& cli) {
   const Result<Target> target = probe_target(ctx, o.target);
   if (!target) return fail(ctx, target.error());
   wish->free_bytes = ctx.disk.free_bytes(target->site.empty() ? "." : target->site).value_or(~uint64_t{0});
+  if (o.project.empty() && !o.rollback) {
+    const Result<std::string> link = choose_link(ctx, o, *wish, *target);
+    if (!link) return fail(ctx, link.error(), kFinding);
+    const Result<Wish> chosen = parse_wish(*link);
+    o.project = *link, wish->name = chosen->name, wish->versions = chosen->versions;
+  }
   if (o.rollback) return rollback(ctx, cli, o, *target);
   return install_one(ctx, cli, o, *wish, *target);
 }

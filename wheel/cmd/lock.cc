@@ -32,7 +32,8 @@ int cmd_lock(Ctx& ctx, Cli& cli) {
     if (!wish) return fail(ctx, wish.error());
     wish->keep_torch = !any_torch, wish->pre = pre;
     const std::vector<Candidate> candidates = resolve(offer->manifest, *wish, *target);
-    if (candidates.empty() || !candidates[0].fits()) return fail(ctx, none_fits(candidates, *wish, offer->store->name()), kFinding);
+    if (candidates.empty() || !candidates[0].fits())
+      return fail(ctx, none_fits(candidates, *wish, offer->store->name()), kFinding);
     Delivery what = delivery_of(*offer, *candidates[0].wheel);
     what.pinned = pin_from_environment(ctx, what.stack);
     lock.wheels.push_back(std::move(what));

@@ -45,7 +45,8 @@ Error none_fits(const std::vector<Candidate>& candidates, const Wish& wish, cons
     if (!rules[rule]) continue;
     for (const Candidate& c : candidates) {
       if (c.rule == rule)
-        return {"no " + what + " of " + source + " fits: " + printable(c.wheel->file) + ": " + printable(c.reason), hint};
+        return {"no " + what + " of " + source + " fits: " + printable(c.wheel->file) + ": " + printable(c.reason),
+                hint};
     }
   }
   return {"no " + what + " at " + source, "clary resolve --from " + shell(source) + " lists what there is"};

@@ -14,11 +14,13 @@ namespace {
 Result<FileFacts> proven(Ctx& ctx, const std::string& path, const Policy& policy) {
   Result<FileFacts> facts = read_facts(ctx, path, {.digests = true, .threads = ctx.proc.cores()});
   if (!facts) return facts;
-  if (facts->kind != FileKind::kWheel || !facts->wheel.name) return Error{"not a wheel: " + path, facts->wheel.name_fault};
+  if (facts->kind != FileKind::kWheel || !facts->wheel.name)
+    return Error{"not a wheel: " + path, facts->wheel.name_fault};
   const FileFindings found = verify_facts(*facts, policy, Against{});
   for (const Finding& f : found.findings) {
     if (f.severity == Severity::kError)
-      return Error{"not fit to be published: " + base_name(path) + ": " + f.rule->id + " " + f.where + (f.where.empty() ? "" : ": ") + f.text,
+      return Error{"not fit to be published: " + base_name(path) + ": " + f.rule->id + " " + f.where +
+                       (f.where.empty() ? "" : ": ") + f.text,
                    "clary verify --policy " + policy.name + " " + shell(path)};
   }
   return facts;
@@ -42,9 +44,12 @@ int cmd_publish(Ctx& ctx, Cli& cli) {
   if (!cli.parse()) return cli.exit_code();
   what.dry_run = cli.dry_run();
   if (what.to.empty()) what.to = default_store(ctx);
-  if (what.to.empty()) return fail(ctx, {"missing option: --to", "--to hf:OWNER/NAME, github:OWNER/NAME@TAG or a folder"});
-  if (files.empty() && what.yank.empty() && !what.renew) return fail(ctx, {"missing argument: WHEEL", "clary publish dist/*.whl --to " + what.to});
-  if (!what.yank.empty() && what.reason.empty()) return fail(ctx, {"missing option: --reason", "say why it is withdrawn: readers see it"});
+  if (what.to.empty())
+    return fail(ctx, {"missing option: --to", "--to hf:OWNER/NAME, github:OWNER/NAME@TAG or a folder"});
+  if (files.empty() && what.yank.empty() && !what.renew)
+    return fail(ctx, {"missing argument: WHEEL", "clary publish dist/*.whl --to " + what.to});
+  if (!what.yank.empty() && what.reason.empty())
+    return fail(ctx, {"missing option: --reason", "say why it is withdrawn: readers see it"});
   if (!days.empty() && !is_digits(days)) return fail(ctx, {"not a number of days: `" + printable(days) + "`", ""});
   if (!days.empty()) what.expires = ctx.clock.now() + 86400 * std::strtoll(days.c_str(), nullptr, 10);
   if (Result<std::optional<SecretKey>> secret = secret_key(ctx, key); !secret)
@@ -68,16 +73,23 @@ int cmd_publish(Ctx& ctx, Cli& cli) {
   const Result<Published> done = publish(ctx, what);
   if (!done) return fail(ctx, done.error(), kFinding);
   if (cli.json())
-    ctx.out.write(dump({{"schema", "clary-publish/1"}, {"store", done->store}, {"serial", done->serial}, {"changed", done->changed},
-                        {"sent", done->sent}, {"there", done->there}, {"written", done->written}, {"dry_run", cli.dry_run()}}));
+    ctx.out.write(dump({{"schema", "clary-publish/1"},
+                        {"store", done->store},
+                        {"serial", done->serial},
+                        {"changed", done->changed},
+                        {"sent", done->sent},
+                        {"there", done->there},
+                        {"written", done->written},
+                        {"dry_run", cli.dry_run()}}));
   else if (cli.dry_run())
     ctx.out.write(join(done->written, "\n") + (done->written.empty() ? "" : "\n"));
   if (!done->changed) {
     ctx.err.write("already there: " + join(done->there, ", ") + " at " + done->store + "\n");
     return kFine;
   }
-  ctx.err.write((cli.dry_run() ? "would publish " : "published ") + count(done->sent.size(), "wheel") + " to " + done->store +
-                ", manifest " + std::to_string(done->serial) + (what.key ? ", signed by " + what.key->public_key().name() : ", not signed") + "\n");
+  ctx.err.write((cli.dry_run() ? "would publish " : "published ") + count(done->sent.size(), "wheel") + " to " +
+                done->store + ", manifest " + std::to_string(done->serial) +
+                (what.key ? ", signed by " + what.key->public_key().name() : ", not signed") + "\n");
   if (!what.key) warn(ctx, "readers cannot tell who published this: clary sign --new-key NAME, then --key NAME.key");
   return kFine;
 }

@@ -34,7 +34,10 @@ int cmd_resolve(Ctx& ctx, Cli& cli) {
   if (cli.json()) {
     Json list = Json::array();
     for (const Candidate& c : candidates)
-      list.push_back({{"wheel", c.wheel->file}, {"sha256", c.wheel->sha256}, {"fits", c.fits()}, {"rule", c.rule},
+      list.push_back({{"wheel", c.wheel->file},
+                      {"sha256", c.wheel->sha256},
+                      {"fits", c.fits()},
+                      {"rule", c.rule},
                       {"reason", c.fits() ? c.note : c.reason}});
     ctx.out.write(dump({{"schema", "clary-resolve/1"},
                         {"source", offer->store->name()},

@@ -30,12 +30,16 @@ int new_key(SignRun& run, const std::string& name) {
   const SecretKey key = SecretKey::make();
   const std::string password = ctx.proc.env("CLARY_KEY_PASSWORD").value_or("");
   for (const char* end : {".key", ".pub"}) {
-    if (ctx.disk.info(name + end)) return fail(ctx, {"already there: " + name + end, "choose another name: a key is not overwritten"}, kFinding);
+    if (ctx.disk.info(name + end))
+      return fail(ctx, {"already there: " + name + end, "choose another name: a key is not overwritten"}, kFinding);
   }
   if (Result<Done> done = run.write(name + ".key", key.file(password), true); !done) return fail(ctx, done.error());
-  if (Result<Done> done = run.write(name + ".pub", key.public_key().file(), false); !done) return fail(ctx, done.error());
+  if (Result<Done> done = run.write(name + ".pub", key.public_key().file(), false); !done)
+    return fail(ctx, done.error());
   if (!run.cli.json()) ctx.out.write(key.public_key().str() + "\n");
-  if (password.empty()) ctx.err.write("the secret key is not encrypted: whoever reads " + name + ".key can sign; CLARY_KEY_PASSWORD encrypts it\n");
+  if (password.empty())
+    ctx.err.write("the secret key is not encrypted: whoever reads " + name +
+                  ".key can sign; CLARY_KEY_PASSWORD encrypts it\n");
   return run.end();
 }
 
@@ -55,7 +59,9 @@ int check(SignRun& run, const Strings& files, const std::string& key_text) {
     const bool good = signature && signature->covers(tool::text(content->bytes), *key);
     run.done.push_back({{"file", file}, {"good", good}, {"comment", good ? signature->trusted : ""}});
     if (!good)
-      code = fail(ctx, {"wrong signature: " + file + " is not signed by " + key->name(), "clary explain signature-wrong"}, kFinding);
+      code =
+          fail(ctx, {"wrong signature: " + file + " is not signed by " + key->name(), "clary explain signature-wrong"},
+               kFinding);
     else if (!run.cli.json())
       ctx.out.write(file + ": signed by " + key->name() + ": " + printable(signature->trusted) + "\n");
   }
@@ -92,20 +98,25 @@ int cmd_sign(Ctx& ctx, Cli& cli) {
     const Result<bool> done = cli.dry_run() ? Result<bool>(true) : trust->forget(forgotten);
     if (!done) return fail(ctx, done.error());
     if (!*done) return fail(ctx, {"nothing is remembered of " + forgotten, ""}, kFinding);
-    ctx.err.write((cli.dry_run() ? "would forget " : "forgot ") + forgotten + ": its next manifest is believed as the first one\n");
+    ctx.err.write((cli.dry_run() ? "would forget " : "forgot ") + forgotten +
+                  ": its next manifest is believed as the first one\n");
     return run.end();
   }
   if (files.empty()) return fail(ctx, {"missing argument: FILE", "clary sign --help"});
   const Result<std::optional<SecretKey>> key = secret_key(ctx, key_path);
   if (!key) return fail(ctx, key.error());
-  if (!*key) return fail(ctx, {"missing option: --key", "--key FILE, or export CLARY_KEY=FILE; clary sign --new-key NAME makes one"});
+  if (!*key)
+    return fail(ctx,
+                {"missing option: --key", "--key FILE, or export CLARY_KEY=FILE; clary sign --new-key NAME makes one"});
   // From here on files are signed, each by itself.
 
   for (const std::string& file : files) {
     const Result<Mapping> content = ctx.disk.map(file);
     if (!content) return fail(ctx, content.error(), kFinding);
-    const std::string comment = "timestamp:" + std::to_string(ctx.clock.now()) + "\tfile:" + base_name(file) + "\thashed";
-    if (comment.find_first_of("\r\n") != comment.npos) return fail(ctx, {"a line end in a file's name: " + printable(file), ""});
+    const std::string comment =
+        "timestamp:" + std::to_string(ctx.clock.now()) + "\tfile:" + base_name(file) + "\thashed";
+    if (comment.find_first_of("\r\n") != comment.npos)
+      return fail(ctx, {"a line end in a file's name: " + printable(file), ""});
     if (Result<Done> done = run.write(file + ".minisig", (*key)->sign(text(content->bytes), comment), false); !done)
       return fail(ctx, done.error());
   }

@@ -25,7 +25,10 @@ int cmd_sync(Ctx& ctx, Cli& cli) {
   if (!target) return fail(ctx, target.error());
   if (target->python.empty()) return fail(ctx, {"no interpreter to install into", "--python PATH"});
   if (lock->abi != target->abi || lock->machine != target->machine || lock->system != target->system)
-    return fail(ctx, {"locked for " + printable(lock->target) + "; here is " + target_text(*target), "clary lock on such a machine, or with --python and --platform"}, kFinding);
+    return fail(ctx,
+                {"locked for " + printable(lock->target) + "; here is " + target_text(*target),
+                 "clary lock on such a machine, or with --python and --platform"},
+                kFinding);
   const Installer which = installer == "pip" ? Installer::kPip : installer == "uv" ? Installer::kUv : Installer::kAuto;
   const bool reads = check || cli.dry_run();
   Result<Environment> environment = reads ? Environment::look(ctx, *target) : Environment::open(ctx, *target, which);
@@ -37,7 +40,9 @@ int cmd_sync(Ctx& ctx, Cli& cli) {
   int code = kFine;
   for (const Delivery& what : lock->wheels) {
     const std::optional<Installed> here = environment->find(what.project);
-    std::string state = here && here->sha256 == what.sha256 ? "already there" : here ? "is " + here->version : "missing";
+    std::string state = here && here->sha256 == what.sha256 ? "already there"
+                        : here                              ? "is " + here->version
+                                                            : "missing";
     const bool differs = state != "already there";
     if (differs && check) code = kFinding;
     if (differs && !reads) {
@@ -53,10 +58,15 @@ int cmd_sync(Ctx& ctx, Cli& cli) {
     list.push_back({{"project", what.project}, {"version", what.version}, {"wheel", what.file}, {"state", state}});
   }
   if (cli.json())
-    ctx.out.write(dump({{"schema", "clary-sync/1"}, {"lock", file}, {"python", target->python}, {"dry_run", cli.dry_run()}, {"wheels", list}}));
+    ctx.out.write(dump({{"schema", "clary-sync/1"},
+                        {"lock", file},
+                        {"python", target->python},
+                        {"dry_run", cli.dry_run()},
+                        {"wheels", list}}));
   else
     ctx.out.write(table.str());
-  if (code != kFine) return fail(ctx, {"the environment is not as " + file + " says", "clary sync " + shell(file)}, kFinding);
+  if (code != kFine)
+    return fail(ctx, {"the environment is not as " + file + " says", "clary sync " + shell(file)}, kFinding);
   return code;
 }
 

@@ -63,7 +63,8 @@ Result<Cache::Held> Cache::get(const Download& what, const std::string& file) {
 Result<Cache::Held> Cache::add(const std::string& from, const std::string& sha256) {
   return fill(sha256, base_name(from), [&](const std::string& path) -> Result<Done> {
     if (hash_of(ctx_, from) != sha256)
-      return Error{"not the announced file: " + from + ": its SHA-256 is not " + sha256, "clary explain download-wrong"};
+      return Error{"not the announced file: " + from + ": its SHA-256 is not " + sha256,
+                   "clary explain download-wrong"};
     const Result<Mapping> content = ctx_.disk.map(from);  // a copy: a link would change with the original
     if (!content) return content.error();
     return ctx_.disk.write(path, text(content->bytes));
@@ -93,8 +94,7 @@ std::string Cache::fault(const CachedWheel& wheel) const {
 
 Result<bool> Cache::drop(const CachedWheel& wheel) {
   const bool named = is_sha256(wheel.sha256);
-  const Result<Lock> lock =
-      ctx_.disk.lock(named ? lock_of(wheel.sha256) : dir_ + "/locks/other", 0);
+  const Result<Lock> lock = ctx_.disk.lock(named ? lock_of(wheel.sha256) : dir_ + "/locks/other", 0);
   if (!lock) return false;
   for (const std::string& path : {wheel.path, wheel.path + ".etag", dir_name(wheel.path)}) {
     if (path == dir_name(wheel.path) && ctx_.disk.list(path) && !ctx_.disk.list(path)->empty()) continue;

@@ -7,13 +7,27 @@
 namespace clary::tool {
 
 Delivery delivery_of(const Offer& offer, const WheelEntry& wheel) {
-  Delivery out{normal_name(wheel.name.name()), wheel.name.version().str(), wheel.file, wheel.sha256, wheel.size, {}, "", "", wheel.stack,
-               offer.store->name(), offer.manifest.serial, {}};
-  for (const std::string& url : wheel.urls)
+  Delivery out{normal_name(wheel.name.name()),
+               wheel.name.version().str(),
+               wheel.file,
+               wheel.sha256,
+               wheel.size,
+               {},
+               "",
+               "",
+               wheel.stack,
+               offer.store->name(),
+               offer.manifest.serial,
+               {}};
+  const Result<Url> home = Url::parse(offer.store->address(offer.at, wheel.file));
+  for (const std::string& url : wheel.urls) {
+    const Result<Url> parsed = is_url(url) ? Url::parse(url) : Result<Url>(Error{});
+    if (parsed && parsed->is_loopback() && home && !home->is_loopback())
+      continue;  // no manifest asks this machine's services
     out.addresses.push_back(is_url(url) ? url : offer.store->address(offer.at, replace_all(url, "%2B", "+")));
+  }
   if (wheel.urls.empty()) out.addresses.push_back(offer.store->address(offer.at, wheel.file));
   out.token = offer.store->token();
-  const Result<Url> home = Url::parse(offer.store->address(offer.at, wheel.file));
   if (home) out.token_origin = home->origin();
   return out;
 }
@@ -26,7 +40,8 @@ Result<Cache::Held> fetch_wheel(Ctx& ctx, const Delivery& what) {
     const bool web = is_url(address);
     const Result<Url> url = web ? Url::parse(address) : Result<Url>(Error{});
     const std::string token = url && url->origin() == what.token_origin ? what.token : "";
-    Result<Cache::Held> held = web ? cache.get({{address}, what.sha256, what.size, token}, what.file) : cache.add(address, what.sha256);
+    Result<Cache::Held> held =
+        web ? cache.get({{address}, what.sha256, what.size, token}, what.file) : cache.add(address, what.sha256);
     if (held) return held;
     if (!first) first = held.error();
   }
@@ -43,11 +58,13 @@ Result<bool> deliver(Ctx& ctx, Environment& environment, const Delivery& what, b
   if (const std::string why = refusal(*facts); !why.empty())
     return Error{"not fit to be installed: " + what.file + ": " + why, "clary verify " + shell(held->path)};
   // From here on the file is the announced one and well formed.
-  const Json receipt = {{"schema", "clary-receipt/1"}, {"project", what.project},   {"version", what.version},
-                        {"wheel", what.file},          {"sha256", what.sha256},     {"source", what.source},
-                        {"serial", what.serial},       {"urls", what.addresses},    {"installed", iso_time(ctx.clock.now())},
-                        {"pinned_by", what.pinned},    {"torch", what.stack.torch}, {"index_url", what.stack.index_url}};
-  if (Result<Done> done = environment.install(what.project, held->path, what.sha256, dump(receipt)); !done) return done.error();
+  const Json receipt = {
+      {"schema", "clary-receipt/1"}, {"project", what.project},   {"version", what.version},
+      {"wheel", what.file},          {"sha256", what.sha256},     {"source", what.source},
+      {"serial", what.serial},       {"urls", what.addresses},    {"installed", iso_time(ctx.clock.now())},
+      {"pinned_by", what.pinned},    {"torch", what.stack.torch}, {"index_url", what.stack.index_url}};
+  if (Result<Done> done = environment.install(what.project, held->path, what.sha256, dump(receipt)); !done)
+    return done.error();
   return true;
 }
 

@@ -92,7 +92,8 @@ Result<bool> receive(Ctx& ctx, const Download& what, const std::string& url, Par
   if (file) {
     if (Result<Done> done = file->finish(); !done) return done.error();
   }
-  if (!response) return part.size && file ? Result<bool>(false) : Result<bool>(response.error());  // cut: go on from there
+  if (!response)
+    return part.size && file ? Result<bool>(false) : Result<bool>(response.error());  // cut: go on from there
   if (response->status == 416 && part.size) return true;  // there is nothing after what we have
   if (response->status != 200 && response->status != 206) return http_error(*response, url);
   return true;
@@ -101,7 +102,8 @@ Result<bool> receive(Ctx& ctx, const Download& what, const std::string& url, Par
 Result<Done> from(Ctx& ctx, const Download& what, const std::string& url, Part& part, Progress& progress) {
   for (int n = 1;; n++) {
     const bool resumed = part.size > 0;
-    Result<bool> whole = (what.size && part.size == what.size) ? Result<bool>(true) : receive(ctx, what, url, part, progress);
+    Result<bool> whole =
+        (what.size && part.size == what.size) ? Result<bool>(true) : receive(ctx, what, url, part, progress);
     if (!whole) return whole.error();
     const bool cut = !*whole || part.size < what.size;
     if (cut && n < kResumes) {
@@ -109,7 +111,8 @@ Result<Done> from(Ctx& ctx, const Download& what, const std::string& url, Part& 
       continue;
     }
     if (cut)
-      return Error{"cut off after " + thousands(part.size) + " bytes: " + url, "run the command again: it goes on from there"};
+      return Error{"cut off after " + thousands(part.size) + " bytes: " + url,
+                   "run the command again: it goes on from there"};
     Sha256Stream digest = std::exchange(part.digest, Sha256Stream());
     const std::string got = hex(digest.finish());
     if (got == what.sha256) return Done{};

@@ -7,7 +7,7 @@ namespace clary::tool {
 struct Download {
   Strings urls{};  // in the order to try
   std::string sha256{};
-  uint64_t size = 0;  // 0: not known
+  uint64_t size = 0;    // 0: not known
   std::string token{};  // for the host of each address
 };
 

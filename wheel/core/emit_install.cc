@@ -25,7 +25,8 @@ Strings pins(const Stack& stack) {
 }
 
 std::string head(const Delivery& what) {
-  return "# " + what.project + " " + what.version + " from " + what.source + ", manifest " + std::to_string(what.serial) + "\n";
+  return "# " + what.project + " " + what.version + " from " + what.source + ", manifest " +
+         std::to_string(what.serial) + "\n";
 }
 
 std::string quoted(const std::string& text) { return yaml(text); }  // TOML's basic strings are JSON's
@@ -48,8 +49,8 @@ std::string emit_constraints(const Delivery& what) {
 std::string emit_pylock(const Delivery& what, const std::string& requires_python) {
   std::string out = "lock-version = \"1.0\"\ncreated-by = \"clary " CLARY_VERSION "\"\n";
   if (!requires_python.empty()) out += "requires-python = " + quoted(requires_python) + "\n";
-  out += "\n[[packages]]\nname = " + quoted(what.project) + "\nversion = " + quoted(what.version) + "\n\n[[packages.wheels]]\nname = " +
-         quoted(what.file) + "\nurl = " + quoted(address(what)) + "\n";
+  out += "\n[[packages]]\nname = " + quoted(what.project) + "\nversion = " + quoted(what.version) +
+         "\n\n[[packages.wheels]]\nname = " + quoted(what.file) + "\nurl = " + quoted(address(what)) + "\n";
   if (what.size) out += "size = " + std::to_string(what.size) + "\n";
   return out + "hashes = {sha256 = " + quoted(what.sha256) + "}\n";
 }
@@ -61,7 +62,8 @@ std::string emit_dockerfile(const Delivery& what) {
     if (!what.stack.index_url.empty()) out += " --index-url " + shell(what.stack.index_url);
     out += " && \\\n";
   }
-  return out + "    python3 -m pip install --no-deps " + shell(what.project + " @ " + address(what) + "#sha256=" + what.sha256) + "\n";
+  return out + "    python3 -m pip install --no-deps " +
+         shell(what.project + " @ " + address(what) + "#sha256=" + what.sha256) + "\n";
 }
 
 }  // namespace clary::tool

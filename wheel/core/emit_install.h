@@ -7,6 +7,6 @@ namespace clary::tool {
 std::string emit_requirements(const Delivery& what);  // pip -r, uv pip -r: the wheel by address and hash, and the stack
 std::string emit_constraints(const Delivery& what);   // exact versions
 std::string emit_pylock(const Delivery& what, const std::string& requires_python);  // PEP 751
-std::string emit_dockerfile(const Delivery& what);    // the lines that install it in an image
+std::string emit_dockerfile(const Delivery& what);  // the lines that install it in an image
 
 }  // namespace clary::tool

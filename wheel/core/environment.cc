@@ -51,7 +51,8 @@ Result<Environment> Environment::open(Ctx& ctx, const Target& target, Installer 
   if (Result<Done> done = out.choose(installer); !done) return done.error();
   const std::string dir = target.site + "/.clary";
   if (Result<Done> done = ctx.disk.make_dirs(dir); !done)
-    return Error{done.error().message, "make an environment of your own: python3 -m venv .venv, then --python .venv/bin/python"};
+    return Error{done.error().message,
+                 "make an environment of your own: python3 -m venv .venv, then --python .venv/bin/python"};
   Result<Lock> lock = ctx.disk.lock(dir + "/lock", kPatience);
   if (!lock) return lock.error();
   out.lock_ = *std::move(lock);
@@ -82,17 +83,25 @@ Result<Done> Environment::choose(Installer installer) {
 Result<Done> Environment::run(Strings arguments, const std::string& what, int seconds) {
   Strings argv = command_;
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  const Result<Finished> done = ctx_.proc.run(argv, seconds);
+  Job job{argv, seconds};
+  // What would change where things come from or go to: the command line alone says that.
+  for (const char* name : {"PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_TARGET", "PIP_PREFIX",
+                           "PIP_USER", "PIP_CONSTRAINT", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_INDEX_URL",
+                           "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "UV_CONSTRAINT", "UV_PYTHON"})
+    job.env[name] = "";
+  const Result<Finished> done = ctx_.proc.run(job);
   if (!done) return done.error();
   if (done->exit_code == 0) return Done{};
   const std::vector<std::string_view> said = lines(std::string_view(done->err));
   std::string reason;
   for (std::string_view line : said) {
-    if (line.starts_with("ERROR:") || line.starts_with("error:") || line.find("\xc3\x97") != line.npos) reason = std::string(trim(line));
+    if (line.starts_with("ERROR:") || line.starts_with("error:") || line.find("\xc3\x97") != line.npos)
+      reason = std::string(trim(line));
     if (!reason.empty()) break;
   }
   if (reason.empty() && !said.empty()) reason = said.back();
-  return Error{installer_name_ + " failed: " + what + ": " + printable(reason), "clary explain " + shell(reason.substr(0, 100))};
+  return Error{installer_name_ + " failed: " + what + ": " + printable(reason),
+               "clary explain " + shell(reason.substr(0, 100))};
 }
 
 std::optional<Installed> Environment::find(const std::string& project) const {
@@ -106,8 +115,12 @@ std::optional<Installed> Environment::find(const std::string& project) const {
   const Json& archive = (*json)["archive_info"];
   if (!archive.is_object()) return out;
   if (archive.contains("hashes") && archive["hashes"].is_object()) out.sha256 = text_of(archive["hashes"], "sha256");
-  const std::string old = text_of(archive, "hash");
-  if (out.sha256.empty() && old.starts_with("sha256=")) out.sha256 = old.substr(7);
+  if (!out.sha256.empty()) return out;
+  // uv writes no hash: the receipt has it, if this is still what it is about.
+  const Result<Json> ours = parse_json(receipt(project), "receipt.json");
+  const bool same = ours && ours->is_object() && text_of(*ours, "version") == out.version &&
+                    text_of(*json, "url").ends_with("/" + percent(text_of(*ours, "wheel")));
+  if (same) out.sha256 = text_of(*ours, "sha256");
   return out;
 }
 
@@ -129,7 +142,8 @@ Result<Done> Environment::install_stack(const Stack& stack) {
   if (installer_name_ == "uv") arguments.insert(arguments.end(), {"--python", target_.python});
   arguments.insert(arguments.end(), wanted.begin(), wanted.end());
   if (!stack.index_url.empty()) arguments.insert(arguments.end(), {"--index-url", stack.index_url});
-  ctx_.err.write("installing " + join(wanted, " ") + (stack.index_url.empty() ? "" : " from " + stack.index_url) + "\n");
+  ctx_.err.write("installing " + join(wanted, " ") + (stack.index_url.empty() ? "" : " from " + stack.index_url) +
+                 "\n");
   return run(arguments, join(wanted, " "), 3600);
 }
 
@@ -143,15 +157,18 @@ Result<Done> Environment::install(const std::string& project, const std::string&
   if (Result<Done> done = ctx_.disk.write(list, line); !done) return done;
   Strings arguments = {"install", "--prefix", staging, "--no-deps", "--no-index", "--require-hashes", "-r", list};
   if (installer_name_ == "pip")
-    arguments.insert(arguments.end(), {"--ignore-installed", "--no-compile", "--no-warn-script-location", "--disable-pip-version-check", "--no-cache-dir"});
+    arguments.insert(arguments.end(), {"--ignore-installed", "--no-compile", "--no-warn-script-location",
+                                       "--disable-pip-version-check", "--no-cache-dir"});
   else
     arguments.insert(arguments.end(), {"--python", target_.python, "--no-cache", "--link-mode", "copy"});
   if (Result<Done> done = run(arguments, base_name(wheel), 1800); !done) return done;
 
   // Where site-packages is below the prefix: as in the environment, or wherever the dist-info came to lie.
-  const std::string below = target_.site.starts_with(target_.prefix + "/") ? target_.site.substr(target_.prefix.size()) : "";
+  const std::string below =
+      target_.site.starts_with(target_.prefix + "/") ? target_.site.substr(target_.prefix.size()) : "";
   if (below.empty() || !dist_info_in(ctx_, staging + below, project))
-    return Error{"this Python keeps packages elsewhere than its prefix: " + target_.python, "use an environment: python3 -m venv .venv"};
+    return Error{"this Python keeps packages elsewhere than its prefix: " + target_.python,
+                 "use an environment: python3 -m venv .venv"};
   Result<std::vector<Move>> moves = plan_moves(project, staging + below);
   if (!moves) return moves.error();
   Json list_of_moves = Json::array();
@@ -163,19 +180,22 @@ Result<Done> Environment::install(const std::string& project, const std::string&
 }
 
 // For each piece of the new package: its old one away, then it in. A folder that others share is entered, not moved.
-Result<std::vector<Environment::Move>> Environment::plan_moves(const std::string& project, const std::string& staged) const {
+Result<std::vector<Environment::Move>> Environment::plan_moves(const std::string& project,
+                                                               const std::string& staged) const {
   const std::string& site = target_.site;
   const std::optional<std::string> old_info = dist_info_in(ctx_, site, project);
   const std::set<std::string> old = old_info ? recorded(ctx_, site, *old_info) : std::set<std::string>{};
   const std::string away = own(project) + "/old";
+  const auto mine = [&](const std::string& dir) { return dir == old_info || owned(ctx_, site, dir, old); };
   std::vector<Move> moves;
   std::set<std::string> handled;
-  const std::function<void(const std::string&, const std::string&)> walk = [&](const std::string& from_root, const std::string& dir) {
+  const std::function<void(const std::string&, const std::string&)> walk = [&](const std::string& from_root,
+                                                                               const std::string& dir) {
     const Result<Strings> names = ctx_.disk.list(from_root + dir);
     for (const std::string& name : names ? *names : Strings{}) {
       const std::string path = dir + "/" + name;
       const std::optional<FileInfo> here = ctx_.disk.info(site + path), fresh = ctx_.disk.info(from_root + path);
-      const bool shared = here && here->is_dir && fresh && fresh->is_dir && !owned(ctx_, site, path.substr(1), old);
+      const bool shared = here && here->is_dir && fresh && fresh->is_dir && !mine(path.substr(1));
       if (shared) {
         walk(from_root, path);
         continue;
@@ -192,7 +212,7 @@ Result<std::vector<Environment::Move>> Environment::plan_moves(const std::string
     bool gone = path.starts_with("../") || path.starts_with("/");
     for (std::string up = path; !up.empty() && up != "."; up = dir_name(up)) {
       gone |= handled.contains(up);
-      if (up != path && owned(ctx_, site, up, old) && ctx_.disk.info(site + "/" + up)) piece = up;
+      if (up != path && mine(up) && ctx_.disk.info(site + "/" + up)) piece = up;
     }
     if (gone || handled.contains(piece) || !ctx_.disk.info(site + "/" + piece)) continue;
     moves.push_back({site + "/" + piece, away + "/" + piece});
@@ -228,7 +248,8 @@ Result<Done> Environment::recover(const std::string& project) {
     return Done{};
   }
   const Result<Json> json = parse_json(*text, dir + "/journal.json");
-  if (!json || !json->is_object()) return Error{"unreadable: " + dir + "/journal.json", "remove it, then install again with --replace"};
+  if (!json || !json->is_object())
+    return Error{"unreadable: " + dir + "/journal.json", "remove it, then install again with --replace"};
   std::vector<Move> moves;
   for (const Json& move : list_of(*json, "moves")) {
     if (move.is_array() && move.size() == 2 && move[0].is_string() && move[1].is_string())
@@ -254,7 +275,8 @@ Result<Done> Environment::finish(const std::string& project, const std::vector<M
     const bool mine = move.from.starts_with(target_.prefix + "/") && move.to.starts_with(target_.prefix + "/");
     if (!mine) return Error{"a journal that leaves its environment: " + inside + "journal.json", "remove it"};
     const bool brings = move.from.starts_with(inside + "staging/");
-    if (brings ? !ctx_.disk.info(move.from) : ctx_.disk.info(move.to).has_value() || !ctx_.disk.info(move.from)) continue;
+    if (brings ? !ctx_.disk.info(move.from) : ctx_.disk.info(move.to).has_value() || !ctx_.disk.info(move.from))
+      continue;
     if (Result<Done> done = ctx_.disk.make_dirs(dir_name(move.to)); !done) return done;
     if (Result<Done> done = ctx_.disk.rename(move.from, move.to); !done) return done;
   }

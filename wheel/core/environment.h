@@ -29,7 +29,8 @@ class Environment {
   // Exact versions from one index, through pip or uv. Nothing is written where they are there already.
   Result<Done> install_stack(const Stack& stack);
   // REQUIRES: `wheel` is a verified file whose SHA-256 is `sha256`. `receipt`: JSON that is kept beside it.
-  Result<Done> install(const std::string& project, const std::string& wheel, const std::string& sha256, const std::string& receipt);
+  Result<Done> install(const std::string& project, const std::string& wheel, const std::string& sha256,
+                       const std::string& receipt);
   std::string receipt(const std::string& project) const;           // of what is installed; empty: none
   std::string previous_receipt(const std::string& project) const;  // of what it replaced
   const std::string& installer() const { return installer_name_; }

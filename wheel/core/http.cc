@@ -31,7 +31,8 @@ Result<Response> exchange(Ctx& ctx, const HttpRequest& request, const Url& first
     if (!response || !request.follow || !is_redirect(response->status)) return response;
     const auto location = response->headers.find("location");
     if (location == response->headers.end()) return response;
-    if (hops == kRedirects) return Error{"more than 5 redirects: " + first.shown(), ""};
+    if (hops == kRedirects)
+      return Error{"more than 5 redirects: " + first.shown(), "the address leads in a circle: tell its owner"};
     const Result<Url> next = url.resolve(location->second);
     if (!next) return next.error();
     if (next->scheme() != url.scheme() || next->is_loopback() != url.is_loopback())
@@ -83,7 +84,8 @@ Error http_error(const Response& response, const std::string& url) {
     case 403:
       return {format("not allowed (%d): ", response.status) + where,
               "set HF_TOKEN (Hugging Face) or GITHUB_TOKEN (GitHub) to a token that may do this"};
-    case 404: return {"not there (404): " + where, "check the name; a private place needs HF_TOKEN or GITHUB_TOKEN"};
+    case 404:
+      return {"not there (404): " + where, "check the name; a private place needs HF_TOKEN or GITHUB_TOKEN"};
     case 413:
     case 422:
       return {format("refused (%d): ", response.status) + where + ": " + printable(response.body.substr(0, 200)),

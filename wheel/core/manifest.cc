@@ -77,7 +77,8 @@ Result<WheelEntry> entry_of(const Json& json) {
     return Error{"no SHA-256 of " + file, ""};
   e.size = static_cast<uint64_t>(std::max<int64_t>(0, number_of(json, "size")));
   e.urls = strings_of(json, "urls");
-  const Json &platform = object_of(json, "platform"), &torch = object_of(json, "torch"), &cuda = object_of(json, "cuda");
+  const Json &platform = object_of(json, "platform"), &torch = object_of(json, "torch"),
+             &cuda = object_of(json, "cuda");
   e.requires_python = text_of(object_of(json, "python"), "requires");
   e.glibc = text_of(platform, "glibc");
   const std::string isa = text_of(platform, "isa");  // "x86-64-v3"
@@ -263,12 +264,14 @@ Described describe(const FileFacts& facts) {
   e.torch_spec = torch ? torch->versions.str() : label.torch.empty() ? "" : "==" + label.torch + ".*";
   if (torch && !torch->versions.empty() && e.torch_mode == "none") e.torch_mode = "stable";
   e.cuda = !label.cuda.empty() ? label.cuda : "";
-  const Result<Version> cuda = Version::parse(!e.cuda.empty() ? e.cuda : e.cudart.substr(std::min<size_t>(e.cudart.size(), 13)));
+  const Result<Version> cuda =
+      Version::parse(!e.cuda.empty() ? e.cuda : e.cudart.substr(std::min<size_t>(e.cudart.size(), 13)));
   if (!major && cuda) major = cuda->release(0);
   if (const CudaMajor* known = major ? tables().major(major) : nullptr) e.driver_min = known->driver;
   e.stack = released_stack(label.torch, label.cuda);
 
-  Json platform = {{"tag", Tag(e.name.tags()[0]).platform}, {"isa", e.isa_level > 1 ? format("x86-64-v%d", e.isa_level) : "baseline"}};
+  Json platform = {{"tag", Tag(e.name.tags()[0]).platform},
+                   {"isa", e.isa_level > 1 ? format("x86-64-v%d", e.isa_level) : "baseline"}};
   if (!e.glibc.empty()) platform["glibc"] = e.glibc;
   Json torch_json = {{"mode", e.torch_mode}, {"spec", e.torch_spec}};
   if (e.cxx11abi) torch_json["cxx11abi"] = *e.cxx11abi;

@@ -29,14 +29,14 @@ struct WheelEntry {
   uint64_t size = 0;
   Strings urls{};  // empty: beside the manifest
   std::string requires_python{};
-  std::string glibc{};            // "2.28": newest GLIBC_ asked for; empty: none
-  int isa_level = 1;            // x86-64-v<n>
-  std::string torch_mode{};       // "none", "locked", "stable"
-  std::string torch_spec{};       // "==2.8.*"; empty: any
+  std::string glibc{};       // "2.28": newest GLIBC_ asked for; empty: none
+  int isa_level = 1;         // x86-64-v<n>
+  std::string torch_mode{};  // "none", "locked", "stable"
+  std::string torch_spec{};  // "==2.8.*"; empty: any
   std::optional<bool> cxx11abi{};
-  std::string cuda{};             // "12.8"; empty: does not say
-  std::string cudart{};           // "libcudart.so.12"; empty: not linked
-  std::string driver_min{};       // on Linux
+  std::string cuda{};        // "12.8"; empty: does not say
+  std::string cudart{};      // "libcudart.so.12"; empty: not linked
+  std::string driver_min{};  // on Linux
   std::vector<Arch> sass{}, ptx{};
   bool has_gpu() const { return !sass.empty() || !ptx.empty(); }
   Stack stack{};
@@ -57,7 +57,7 @@ class Manifest {
   Strings keys;                     // public keys that sign from now on; empty: no change
   Stack stack;                      // of the top level
   std::vector<WheelEntry> wheels;
-  Strings unreadable;               // entries left out, with the reason
+  Strings unreadable;  // entries left out, with the reason
 
   // Adds, or replaces the entry of the same file name. True: something changed.
   bool put(const WheelEntry& entry, const nlohmann::ordered_json& json);

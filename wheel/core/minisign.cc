@@ -24,8 +24,8 @@ std::string base64(std::string_view bytes) {
 std::string unbase64(std::string_view text, size_t size) {
   std::string out(size + 3, '\0');
   size_t length = 0;
-  const int rc = sodium_base642bin(reinterpret_cast<uint8_t*>(out.data()), out.size(), text.data(), text.size(), nullptr,
-                                   &length, nullptr, sodium_base64_VARIANT_ORIGINAL);
+  const int rc = sodium_base642bin(reinterpret_cast<uint8_t*>(out.data()), out.size(), text.data(), text.size(),
+                                   nullptr, &length, nullptr, sodium_base64_VARIANT_ORIGINAL);
   if (rc != 0 || length != size) return "";
   out.resize(size);
   return out;
@@ -42,7 +42,7 @@ std::string_view chars(const std::array<uint8_t, N>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), N};
 }
 
-const uint8_t* data(std::string_view text) { return reinterpret_cast<const uint8_t*>(text.data()); }
+const uint8_t* octets(std::string_view text) { return reinterpret_cast<const uint8_t*>(text.data()); }
 
 std::string hex_of(const KeyId& id) {  // as minisign prints it: the last byte first
   std::string out;
@@ -52,7 +52,7 @@ std::string hex_of(const KeyId& id) {  // as minisign prints it: the last byte f
 
 std::string blake2b(std::string_view message, size_t size) {
   std::string out(size, '\0');
-  crypto_generichash(reinterpret_cast<uint8_t*>(out.data()), size, data(message), message.size(), nullptr, 0);
+  crypto_generichash(reinterpret_cast<uint8_t*>(out.data()), size, octets(message), message.size(), nullptr, 0);
   return out;
 }
 
@@ -68,14 +68,14 @@ constexpr uint64_t kMemory = crypto_pwhash_scryptsalsa208sha256_MEMLIMIT_SENSITI
 std::string hidden(std::string_view bytes, std::string_view salt, const std::string& password) {
   std::string out(bytes.size(), '\0');
   if (crypto_pwhash_scryptsalsa208sha256(reinterpret_cast<uint8_t*>(out.data()), out.size(), password.data(),
-                                         password.size(), data(salt), kOps, kMemory) != 0)
+                                         password.size(), octets(salt), kOps, kMemory) != 0)
     return "";
   for (size_t i = 0; i < out.size(); i++) out[i] = static_cast<char>(out[i] ^ bytes[i]);
   return out;
 }
 
 bool verified(std::string_view message, const std::array<uint8_t, 64>& signature, const PublicKey& key) {
-  return kReady && crypto_sign_verify_detached(signature.data(), data(message), message.size(), key.key.data()) == 0;
+  return kReady && crypto_sign_verify_detached(signature.data(), octets(message), message.size(), key.key.data()) == 0;
 }
 
 }  // namespace
@@ -154,12 +154,12 @@ PublicKey SecretKey::public_key() const {
 std::string SecretKey::sign(std::string_view message, const std::string& trusted) const {
   const std::string digest = blake2b(message, 64);
   std::array<uint8_t, 64> signature{}, global{};
-  crypto_sign_detached(signature.data(), nullptr, data(digest), digest.size(), key_.data());
+  crypto_sign_detached(signature.data(), nullptr, octets(digest), digest.size(), key_.data());
   const std::string covered = std::string(chars(signature)) + trusted;
-  crypto_sign_detached(global.data(), nullptr, data(covered), covered.size(), key_.data());
+  crypto_sign_detached(global.data(), nullptr, octets(covered), covered.size(), key_.data());
   return "untrusted comment: signature from clary, key " + hex_of(id_) + "\n" +
-         base64("ED" + std::string(chars(id_)) + std::string(chars(signature))) + "\ntrusted comment: " + trusted + "\n" +
-         base64(chars(global)) + "\n";
+         base64("ED" + std::string(chars(id_)) + std::string(chars(signature))) + "\ntrusted comment: " + trusted +
+         "\n" + base64(chars(global)) + "\n";
 }
 
 Result<Signature> Signature::parse(std::string_view file) {

@@ -18,8 +18,7 @@ struct Draft {
 };
 
 Result<Draft> draft_of(Ctx& ctx, Store& store, const Snapshot& at, const Publication& what) {
-  SourceOptions options{.remember = !what.dry_run};
-  if (what.key) options.key = "";
+  const SourceOptions options{.remember = !what.dry_run};
   Result<std::optional<Believed>> now = read_manifest(ctx, store, at, options);
   if (!now) return now.error();
   Draft out;
@@ -42,7 +41,8 @@ Result<bool> add_wheels(Draft& draft, const Publication& what, const std::string
   }
   if (!what.yank.empty()) {
     const auto& wheels = draft.manifest.wheels;
-    const auto found = std::find_if(wheels.begin(), wheels.end(), [&](const WheelEntry& w) { return w.file == what.yank; });
+    const auto found =
+        std::find_if(wheels.begin(), wheels.end(), [&](const WheelEntry& w) { return w.file == what.yank; });
     if (found == wheels.end()) return Error{"not published: " + what.yank, "clary resolve lists what is"};
     changed |= found->yanked != what.reason;
     draft.manifest.yank(what.yank, what.reason);
@@ -62,7 +62,8 @@ Result<Done> set_keys(Draft& draft, const Publication& what) {
   return Done{};
 }
 
-Change change_of(Ctx& ctx, Draft& draft, const Publication& what, const Store& store, const Snapshot& at, Published& out) {
+Change change_of(Ctx& ctx, Draft& draft, const Publication& what, const Store& store, const Snapshot& at,
+                 Published& out) {
   Change change;
   Strings names;
   for (const FileFacts& facts : what.wheels) {
@@ -73,6 +74,10 @@ Change change_of(Ctx& ctx, Draft& draft, const Publication& what, const Store& s
     if (!same || there->sha256.empty()) change.blobs.push_back({name, facts.path, facts.sha256, facts.size});
     names.push_back(file);
   }
+  for (const StoredFile& f : at.files) {  // a number that an interrupted publisher took is not used again
+    if (f.name.starts_with("manifest-") && is_digits(f.name.substr(9, 6)))
+      draft.manifest.serial = std::max<int64_t>(draft.manifest.serial, std::strtoll(f.name.c_str() + 9, nullptr, 10));
+  }
   const std::string text = draft.manifest.write(ctx.clock.now(), what.expires);
   const std::string numbered = manifest_file(draft.manifest.serial), latest = store.manifest_name();
   change.message = names.empty() ? "manifest " + std::to_string(draft.manifest.serial) : join(names, ", ");
@@ -82,7 +87,8 @@ Change change_of(Ctx& ctx, Draft& draft, const Publication& what, const Store& s
     const std::string comment = "timestamp:" + std::to_string(ctx.clock.now()) + "\tfile:" + numbered + "\thashed";
     signature = what.key->sign(text, comment);
     change.texts.emplace_back(numbered + ".minisig", signature);
-    if (!at.find("clary.pub") || !what.accept.empty()) change.texts.emplace_back("clary.pub", what.key->public_key().file());
+    if (!at.find("clary.pub") || !what.accept.empty())
+      change.texts.emplace_back("clary.pub", what.key->public_key().file());
   }
   change.texts.emplace_back(latest, text);
   if (what.key) change.texts.emplace_back(latest + ".minisig", signature);

@@ -8,10 +8,10 @@ struct Publication {
   std::vector<FileFacts> wheels;  // read with digests, fit to be served
   std::string to;                 // as open_store takes it
   std::optional<SecretKey> key;
-  Strings accept;                 // public keys that readers accept from now on; empty: no change
-  int64_t expires = 0;            // seconds since 1970; 0: never
-  std::string yank, reason;       // a file name to withdraw
-  bool renew = false;             // a new serial although nothing changed
+  Strings accept;            // public keys that readers accept from now on; empty: no change
+  int64_t expires = 0;       // seconds since 1970; 0: never
+  std::string yank, reason;  // a file name to withdraw
+  bool renew = false;        // a new serial although nothing changed
   bool dry_run = false;
 };
 

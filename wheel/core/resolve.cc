@@ -37,7 +37,9 @@ Reason project(const Frame& f, const WheelEntry& w, Candidate&) {
   return "";
 }
 
-Reason yanked(const Frame&, const WheelEntry& w, Candidate&) { return w.yanked.empty() ? "" : "withdrawn: " + w.yanked; }
+Reason yanked(const Frame&, const WheelEntry& w, Candidate&) {
+  return w.yanked.empty() ? "" : "withdrawn: " + w.yanked;
+}
 
 Reason platform(const Frame& f, const WheelEntry& w, Candidate&) {
   Reason why;
@@ -53,7 +55,8 @@ Reason platform(const Frame& f, const WheelEntry& w, Candidate&) {
       if (f.target.glibc.empty()) return "";
       why = "for musl, and this is glibc " + f.target.glibc;
     } else if (p.kind == Platform::kManylinux && (!f.glibc || f.glibc->release(1) < static_cast<uint64_t>(p.minor))) {
-      why = "needs glibc " + format("%d.%d", p.major, p.minor) + ", this is " + (f.target.glibc.empty() ? "none" : f.target.glibc);
+      why = "needs glibc " + format("%d.%d", p.major, p.minor) + ", this is " +
+            (f.target.glibc.empty() ? "none" : f.target.glibc);
     } else {
       return "";
     }
@@ -110,13 +113,16 @@ Reason torch(const Frame& f, const WheelEntry& w, Candidate& c) {
 
 Reason abi(const Frame& f, const WheelEntry& w, Candidate&) {
   if (!w.cxx11abi || !f.target.cxx11abi || *w.cxx11abi == *f.target.cxx11abi || w.torch_mode != "locked") return "";
-  return std::string("built ") + (*w.cxx11abi ? "with" : "without") + " the C++11 ABI, torch " + f.target.torch + " is not";
+  return std::string("built ") + (*w.cxx11abi ? "with" : "without") + " the C++11 ABI, torch " + f.target.torch +
+         " is not";
 }
 
 Reason cuda(const Frame& f, const WheelEntry& w, Candidate&) {
-  const std::string major = !w.cudart.empty() ? w.cudart.substr(w.cudart.rfind('.') + 1) : w.cuda.substr(0, w.cuda.find('.'));
+  const std::string major =
+      !w.cudart.empty() ? w.cudart.substr(w.cudart.rfind('.') + 1) : w.cuda.substr(0, w.cuda.find('.'));
   if (major.empty() || f.cuda_major.empty() || (w.torch_mode == "none" && w.cudart.empty())) return "";
-  if (major != f.cuda_major) return "for CUDA " + (w.cuda.empty() ? major : w.cuda) + ", torch here has " + f.target.cuda;
+  if (major != f.cuda_major)
+    return "for CUDA " + (w.cuda.empty() ? major : w.cuda) + ", torch here has " + f.target.cuda;
   return "";
 }
 
@@ -164,9 +170,9 @@ struct Test {
   Reason (*test)(const Frame&, const WheelEntry&, Candidate&);
 };
 // In the order in which they are asked; the first that fails is the reason.
-constexpr Test kTests[] = {{"version", project}, {"yanked", yanked},    {"platform", platform}, {"floor", floor},
-                           {"python", python},   {"torch", torch},      {"cxx11-abi", abi},     {"cuda", cuda},
-                           {"driver", driver},   {"gpu", gpu},          {"size", size}};
+constexpr Test kTests[] = {{"version", project}, {"yanked", yanked}, {"platform", platform}, {"floor", floor},
+                           {"python", python},   {"torch", torch},   {"cxx11-abi", abi},     {"cuda", cuda},
+                           {"driver", driver},   {"gpu", gpu},       {"size", size}};
 
 // Machine code before PTX, then the newest package, then the newest torch and CUDA, then the smaller file, then the name.
 bool better(const Candidate& a, const Candidate& b) {

@@ -42,7 +42,8 @@ Result<std::vector<SiteWheel>> read_site_wheels(Ctx& ctx, const std::string& fol
 Result<Done> write_pages(Ctx& ctx, const std::vector<SitePage>& pages, const std::string& site) {
   for (const SitePage& page : pages) {
     const std::string path = site + "/" + page.path;
-    if (const Result<std::string> old = ctx.disk.read(path, page.content.size() + 1); old && *old == page.content) continue;
+    if (const Result<std::string> old = ctx.disk.read(path, page.content.size() + 1); old && *old == page.content)
+      continue;
     if (Result<Done> done = ctx.disk.make_dirs(dir_name(path)); !done) return done;
     if (Result<Done> done = ctx.disk.write(path, page.content); !done) return done;
   }

@@ -30,7 +30,8 @@ struct Verified {
 Result<Verified> verified(Store& store, const Snapshot& at, const std::string& signature_text, const Trust& trust) {
   const std::string source = store.name();
   const Result<Signature> signature = Signature::parse(signature_text);
-  if (!signature) return Error{signature.error().message + ": of the manifest of " + source, "clary explain signature-wrong"};
+  if (!signature)
+    return Error{signature.error().message + ": of the manifest of " + source, "clary explain signature-wrong"};
   Result<std::vector<PublicKey>> keys = trust.keys_for(source);
   if (!keys) return keys.error();
   const bool first = keys->empty();
@@ -50,7 +51,8 @@ Result<Verified> verified(Store& store, const Snapshot& at, const std::string& s
     if (!file.starts_with("manifest-") || file.find('/') != file.npos) file = store.manifest_name();
     const Result<std::optional<std::string>> text = store.read(at, file);
     if (!text) return text.error();
-    if (!*text) return Error{"signed, and not there: " + file + " of " + source, "its publisher should run clary publish again"};
+    if (!*text)
+      return Error{"signed, and not there: " + file + " of " + source, "its publisher should run clary publish again"};
     if (signature->covers(**text, key)) return Verified{**text, key, first};
   }
   Strings names;
@@ -64,7 +66,8 @@ Result<std::optional<Believed>> bare_wheels(Ctx& ctx, Store& store, const Snapsh
   std::optional<Believed> out;
   for (const StoredFile& f : at.files) {
     if (!f.name.ends_with(".whl") || is_url(store.address(at, f.name))) continue;
-    const Result<FileFacts> facts = read_facts(ctx, store.address(at, f.name), {.digests = true, .threads = ctx.proc.cores()});
+    const Result<FileFacts> facts =
+        read_facts(ctx, store.address(at, f.name), {.digests = true, .threads = ctx.proc.cores()});
     if (!facts) return facts.error();
     if (!out) out.emplace();
     if (const std::string why = refusal(*facts); !why.empty()) {
@@ -82,7 +85,8 @@ Result<std::optional<Believed>> bare_wheels(Ctx& ctx, Store& store, const Snapsh
 
 std::string manifest_file(int64_t serial) { return format("manifest-%06lld.json", static_cast<long long>(serial)); }
 
-Result<std::optional<Believed>> read_manifest(Ctx& ctx, Store& store, const Snapshot& at, const SourceOptions& options) {
+Result<std::optional<Believed>> read_manifest(Ctx& ctx, Store& store, const Snapshot& at,
+                                              const SourceOptions& options) {
   Result<Trust> trust = Trust::open(ctx, options.key);
   if (!trust) return trust.error();
   const std::string source = store.name(), name = store.manifest_name();
@@ -111,7 +115,8 @@ Result<std::optional<Believed>> read_manifest(Ctx& ctx, Store& store, const Snap
   const std::string sha256 = hex(sha256_of(bytes_of(out.text)));
   if (Result<Done> good = trust->check(source, *manifest, sha256); !good) return good.error();
   if (options.remember) {
-    if (Result<Done> done = trust->remember(source, *manifest, sha256, signer ? &*signer : nullptr); !done) return done.error();
+    if (Result<Done> done = trust->remember(source, *manifest, sha256, signer ? &*signer : nullptr); !done)
+      return done.error();
   }
   out.manifest = *std::move(manifest);
   return std::optional<Believed>(std::move(out));
@@ -133,7 +138,8 @@ Result<Offer> read_offer(Ctx& ctx, const SourceOptions& options) {
   if (!found) return found.error();
   if (!*found) return Error{"no wheels at " + out.store->name(), "clary publish WHEEL --to " + where};
   out.manifest = std::move((*found)->manifest);
-  out.text = std::move((*found)->text), out.signer = std::move((*found)->signer), out.warning = std::move((*found)->warning);
+  out.text = std::move((*found)->text), out.signer = std::move((*found)->signer),
+  out.warning = std::move((*found)->warning);
   return out;
 }
 

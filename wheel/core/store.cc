@@ -23,7 +23,9 @@ class WebStore : public Store {
       return body.size() < (64u << 20);
     });
     if (!response) return response.error();
-    if (response->status == 404) return std::optional<std::string>();
+    // Where nobody may list, what is not there is forbidden.
+    const bool absent = response->status == 404 || (response->status == 403 && file != manifest_name());
+    if (absent) return std::optional<std::string>();
     if (response->status != 200) return http_error(*response, url);
     return std::optional<std::string>(std::move(body));
   }

@@ -30,9 +30,9 @@ struct Blob {  // a file of this machine that goes into the store
 
 struct Change {
   std::string message{};
-  std::vector<Blob> blobs{};                              // first
+  std::vector<Blob> blobs{};                                 // first
   std::vector<std::pair<std::string, std::string>> texts{};  // then these, in this order: what points comes last
-  Strings removed{};                                        // at the end
+  Strings removed{};                                         // at the end
 };
 
 class Store {

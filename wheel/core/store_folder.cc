@@ -43,6 +43,9 @@ class FolderStore : public Store {
     const Result<Snapshot> now = look();
     if (!now) return now.error();
     if (now->revision != at.revision) return false;
+    for (const auto& [name, content] : change.texts) {
+      if (now->find(name) && !at.find(name)) return false;
+    }
     // From here on nobody else writes.
     for (const Blob& blob : change.blobs) {
       const std::string to = dir_ + "/" + blob.name;

@@ -34,7 +34,9 @@ class GithubStore : public Store {
     if (!assets) return assets.error();
     assets_ = *assets;
     for (const Json& a : assets_) {
-      if (text_of(a, "state") != "uploaded") continue;
+      const bool shown = !bool_of(*release, "draft") ||
+                         text_of(a, "name").ends_with(".whl");  // of a draft, only what need not be sent again
+      if (text_of(a, "state") != "uploaded" || !shown) continue;
       const std::string digest = text_of(a, "digest");
       out.files.push_back({text_of(a, "name"), digest.starts_with("sha256:") ? digest.substr(7) : "",
                            static_cast<uint64_t>(number_of(a, "size"))});
@@ -47,7 +49,8 @@ class GithubStore : public Store {
     const std::string name = file.starts_with("latest.json") ? highest(at, file.substr(11)) : file;
     const Json* asset = find_asset(name);
     if (!asset || !at.find(name)) return std::optional<std::string>();
-    const HttpRequest get{.url = text_of(*asset, "url"), .headers = {{"Accept", "application/octet-stream"}}, .token = token_};
+    const HttpRequest get{
+        .url = text_of(*asset, "url"), .headers = {{"Accept", "application/octet-stream"}}, .token = token_};
     std::string body;
     const Result<Response> response = http(ctx_, get, [&](const Response&, std::string_view piece) {
       body += piece;
@@ -66,7 +69,8 @@ class GithubStore : public Store {
     if (token_.empty()) return Error{"no token for " + name(), "export GH_TOKEN=... (a token that may write releases)"};
     for (const Blob& blob : change.blobs) {
       if (blob.size > kMostAsset)
-        return Error{"too large for a GitHub release: " + blob.name + " has " + human_bytes(blob.size), "clary explain release-too-large"};
+        return Error{"too large for a GitHub release: " + blob.name + " has " + human_bytes(blob.size),
+                     "clary explain release-too-large"};
     }
     Result<Json> release = find_release();
     if (release && release->is_null()) release = create(change.message);
@@ -81,10 +85,11 @@ class GithubStore : public Store {
       const Result<Mapping> file = ctx_.disk.map(blob.path);
       if (!file) return file.error();
       const Result<bool> sent = put(to, blob.name, text(file->bytes), blob.sha256, "application/octet-stream");
-      if (!sent || !*sent) return sent;
+      if (!sent || !*sent) return sent;  // false: of that name by another
     }
     for (const auto& [file, content] : change.texts) {
-      const bool replaced = file.starts_with("latest.json");  // for readers that know no numbers
+      // For readers that know no numbers; and what an interrupted publisher left in its draft.
+      const bool replaced = file.starts_with("latest.json") || bool_of(*release, "draft");
       if (const Json* old = replaced ? find_asset(file) : nullptr) {
         if (Result<Done> done = remove(*old); !done) return done.error();
       }
@@ -109,7 +114,11 @@ class GithubStore : public Store {
   std::string api(const std::string& rest) const { return endpoint_ + "/repos/" + repo_ + "/" + rest; }
 
   Result<Response> send(const char* method, const std::string& url, std::string_view body, const char* type) {
-    HttpRequest request{.method = method, .url = url, .headers = {{"Accept", "application/vnd.github+json"}}, .body = body, .token = token_};
+    HttpRequest request{.method = method,
+                        .url = url,
+                        .headers = {{"Accept", "application/vnd.github+json"}},
+                        .body = body,
+                        .token = token_};
     if (*type) request.headers.emplace_back("Content-Type", type);
     return http(ctx_, request);
   }
@@ -149,21 +158,25 @@ class GithubStore : public Store {
     if (tag_.empty()) return Error{"no release in " + repo_, "name one to make: github:" + repo_ + "@v1.0"};
     const std::string url = api("releases");
     const Result<Response> made =
-        send("POST", url, dump_line({{"tag_name", tag_}, {"name", tag_}, {"body", message}, {"draft", true}}), "application/json");
+        send("POST", url, dump_line({{"tag_name", tag_}, {"name", tag_}, {"body", message}, {"draft", true}}),
+             "application/json");
     if (!made) return made.error();
     if (made->status != 201) return http_error(*made, url);
     return parse_json(made->body, url);
   }
 
   // False: another publisher put that name there. What an interrupted upload left is removed first.
-  Result<bool> put(const std::string& to, const std::string& file, std::string_view content, const std::string& sha256, const char* type) {
+  Result<bool> put(const std::string& to, const std::string& file, std::string_view content, const std::string& sha256,
+                   const char* type) {
     if (const Json* old = find_asset(file)) {
-      const bool whole = text_of(*old, "state") == "uploaded" && static_cast<uint64_t>(number_of(*old, "size")) == content.size();
+      const bool whole =
+          text_of(*old, "state") == "uploaded" && static_cast<uint64_t>(number_of(*old, "size")) == content.size();
       const std::string digest = text_of(*old, "digest");
       if (whole && !sha256.empty() && (digest.empty() || digest == "sha256:" + sha256)) return true;
       if (text_of(*old, "state") == "uploaded") {
         if (sha256.empty()) return false;
-        return Error{"another file of that name is published: " + file, "give the new wheel its own version or build number"};
+        return Error{"another file of that name is published: " + file,
+                     "give the new wheel its own version or build number"};
       }
       if (Result<Done> done = remove(*old); !done) return done.error();
     }
@@ -183,9 +196,14 @@ class GithubStore : public Store {
   }
 
   Result<Done> remove(const Json& asset) {
-    const std::string url = text_of(asset, "url");
+    const std::string url = text_of(asset, "url");  // `asset` is one of assets_
     const Result<Response> done = send("DELETE", url, "", "");
     if (!done) return done.error();
+    Json rest = Json::array();
+    for (const Json& a : assets_) {
+      if (text_of(a, "url") != url) rest.push_back(a);
+    }
+    assets_ = std::move(rest);
     return done->status == 204 || done->status == 404 ? Result<Done>(Done{}) : http_error(*done, url);
   }
 

@@ -85,12 +85,15 @@ class HubStore : public Store {
       if (Result<Done> done = create(); !done) return done.error();
       return false;  // look again: it has a first commit now
     }
-    std::string lines = dump_line({{"key", "header"},
-                                   {"value", {{"summary", change.message}, {"description", ""}, {"parentCommit", at.revision}}}});
+    std::string lines =
+        dump_line({{"key", "header"},
+                   {"value", {{"summary", change.message}, {"description", ""}, {"parentCommit", at.revision}}}});
     for (const Blob& blob : change.blobs) {
       if (Result<Done> done = upload(blob); !done) return done.error();
-      lines += "\n" + dump_line({{"key", "lfsFile"},
-                                 {"value", {{"path", blob.name}, {"algo", "sha256"}, {"oid", blob.sha256}, {"size", blob.size}}}});
+      lines +=
+          "\n" +
+          dump_line({{"key", "lfsFile"},
+                     {"value", {{"path", blob.name}, {"algo", "sha256"}, {"oid", blob.sha256}, {"size", blob.size}}}});
     }
     for (const auto& [file, content] : change.texts)
       lines += "\n" + dump_line({{"key", "file"},
@@ -98,8 +101,11 @@ class HubStore : public Store {
     for (const std::string& file : change.removed)
       lines += "\n" + dump_line({{"key", "deletedFile"}, {"value", {{"path", file}}}});
     const std::string url = api("commit/" + percent(revision_));
-    const Result<Response> done = http(
-        ctx_, {.method = "POST", .url = url, .headers = {{"Content-Type", "application/x-ndjson"}}, .body = lines, .token = token_});
+    const Result<Response> done = http(ctx_, {.method = "POST",
+                                              .url = url,
+                                              .headers = {{"Content-Type", "application/x-ndjson"}},
+                                              .body = lines,
+                                              .token = token_});
     if (!done) return done.error();
     if (done->status == 412 || done->status == 409) return false;
     if (done->status != 200 && done->status != 201) return http_error(*done, url);
@@ -119,7 +125,11 @@ class HubStore : public Store {
 
   Result<Response> post(const std::string& url, const Json& body, const char* type = "application/json") {
     const std::string text = dump_line(body);
-    return http(ctx_, {.method = "POST", .url = url, .headers = {{"Content-Type", type}, {"Accept", type}}, .body = text, .token = token_for(url)});
+    return http(ctx_, {.method = "POST",
+                       .url = url,
+                       .headers = {{"Content-Type", type}, {"Accept", type}},
+                       .body = text,
+                       .token = token_for(url)});
   }
 
   std::string token_for(const std::string& url) const { return url.starts_with(endpoint_ + "/") ? token_ : ""; }
@@ -154,16 +164,19 @@ class HubStore : public Store {
     const Json& objects = list_of(*json, "objects");
     if (objects.empty() || !objects[0].is_object()) return Error{"no object in the answer of " + url, ""};
     const auto problem = objects[0].find("error");
-    if (problem != objects[0].end()) return Error{"refused: " + blob.name + ": " + printable(text_of(*problem, "message")), ""};
+    if (problem != objects[0].end())
+      return Error{"refused: " + blob.name + ": " + printable(text_of(*problem, "message")), ""};
     const auto actions = objects[0].find("actions");
     if (actions == objects[0].end() || !actions->is_object() || !actions->contains("upload")) return Done{};
     const Result<Mapping> file = ctx_.disk.map(blob.path);
     if (!file) return file.error();
-    if (file->bytes.size() != blob.size) return Error{"changed while it was published: " + blob.path, "run the command again"};
+    if (file->bytes.size() != blob.size)
+      return Error{"changed while it was published: " + blob.path, "run the command again"};
     if (Result<Done> done = send(blob, text(file->bytes), (*actions)["upload"]); !done) return done;
     if (!actions->contains("verify")) return Done{};
     const std::string verify = text_of((*actions)["verify"], "href");
-    const Result<Response> there = post(verify, {{"oid", blob.sha256}, {"size", blob.size}}, "application/vnd.git-lfs+json");
+    const Result<Response> there =
+        post(verify, {{"oid", blob.sha256}, {"size", blob.size}}, "application/vnd.git-lfs+json");
     if (!there) return there.error();
     return there->status == 200 ? Result<Done>(Done{}) : http_error(*there, verify);
   }
@@ -187,16 +200,18 @@ class HubStore : public Store {
     for (uint64_t at = 0, n = 1; at < content.size(); at += chunk, n++) {
       std::string part;
       for (const auto& [name, value] : header.items()) {
-        if (is_digits(name) && std::strtoull(name.c_str(), nullptr, 10) == n && value.is_string()) part = value.get<std::string>();
+        if (is_digits(name) && std::strtoull(name.c_str(), nullptr, 10) == n && value.is_string())
+          part = value.get<std::string>();
       }
       const Result<Response> done = http(ctx_, {.method = "PUT", .url = part, .body = content.substr(at, chunk)});
       if (!done) return done.error();
       const auto etag = done->headers.find("etag");
       if (done->status / 100 != 2 || etag == done->headers.end()) return http_error(*done, part);
-      parts.push_back({{"partNumber", n}, {"etag", std::string(trim(replace_all(etag->second, "\"", "")))}});
+      parts.push_back({{"partNumber", n}, {"etag", etag->second}});
       progress.at(at);
     }
-    const Result<Response> joined = post(href, {{"oid", blob.sha256}, {"parts", parts}}, "application/vnd.git-lfs+json");
+    const Result<Response> joined =
+        post(href, {{"oid", blob.sha256}, {"parts", parts}}, "application/vnd.git-lfs+json");
     if (!joined) return joined.error();
     return joined->status / 100 == 2 ? Result<Done>(Done{}) : http_error(*joined, href);
   }
@@ -211,9 +226,11 @@ Result<std::unique_ptr<Store>> hub_store(Ctx& ctx, const std::string& text) {
   const size_t at = text.find('@');
   const std::string repo = text.substr(0, at), revision = at == text.npos ? "main" : text.substr(at + 1);
   const size_t slash = repo.find('/');
-  const bool good = slash != repo.npos && is_project_name(repo.substr(0, slash)) && is_project_name(repo.substr(slash + 1));
+  const bool good =
+      slash != repo.npos && is_project_name(repo.substr(0, slash)) && is_project_name(repo.substr(slash + 1));
   if (!good || revision.empty())
-    return Error{"not a Hugging Face repository: `" + printable(text) + "`", "such as hf:someone/wheels or HF_REPO_ID=someone/wheels"};
+    return Error{"not a Hugging Face repository: `" + printable(text) + "`",
+                 "such as hf:someone/wheels or HF_REPO_ID=someone/wheels"};
   return std::unique_ptr<Store>(std::make_unique<HubStore>(ctx, repo, revision));
 }
 

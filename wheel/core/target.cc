@@ -16,10 +16,12 @@ constexpr const char* kAsk =
     "'machine':platform.machine().lower(),'system':sys.platform,'soabi':v('SOABI') or '',"
     "'executable':sys.executable,'libc':' '.join(platform.libc_ver())}))";
 
-std::string abi_of(const std::string& version, const std::string& implementation, bool nogil, const std::string& soabi) {
+std::string abi_of(const std::string& version, const std::string& implementation, bool nogil,
+                   const std::string& soabi) {
   const std::vector<std::string_view> parts = split(version, '.');
   const std::string digits = parts.size() < 2 ? "" : std::string(parts[0]) + std::string(parts[1]);
-  if (implementation != "cpython") return "pp" + digits + "-" + replace_all(soabi.substr(0, soabi.find("-x86")), "-", "_");
+  if (implementation != "cpython")
+    return "pp" + digits + "-" + replace_all(soabi.substr(0, soabi.find("-x86")), "-", "_");
   return "cp" + digits + (nogil ? "t" : "");
 }
 
@@ -28,9 +30,8 @@ int isa_level_here(Ctx& ctx) {
   if (!cpu) return 4;
   const std::string flags = " " + cpu->substr(std::min(cpu->find("\nflags"), cpu->size()), 8000);
   const auto has = [&](std::initializer_list<const char*> names) {
-    return std::all_of(names.begin(), names.end(), [&](const char* n) {
-      return flags.find(std::string(" ") + n + " ") != flags.npos;
-    });
+    return std::all_of(names.begin(), names.end(),
+                       [&](const char* n) { return flags.find(std::string(" ") + n + " ") != flags.npos; });
   };
   if (!has({"sse4_2", "popcnt"})) return 1;
   if (!has({"avx2", "bmi2", "fma"})) return 2;
@@ -41,7 +42,8 @@ Result<Done> ask(Ctx& ctx, const std::string& python, Target& t) {
   const Result<Finished> said = ctx.proc.run({python, "-I", "-c", kAsk}, 60);
   const Result<Json> json = said && said->exit_code == 0 ? parse_json(said->out, python) : Result<Json>(Error{});
   if (!json || !json->is_object())
-    return Error{"no Python that starts: " + python, "--python PATH, or a version such as 3.12 to ask for another machine"};
+    return Error{"no Python that starts: " + python,
+                 "--python PATH, or a version such as 3.12 to ask for another machine"};
   t.python = text_of(*json, "executable", python);
   t.python_version = text_of(*json, "version");
   t.abi = abi_of(t.python_version, text_of(*json, "implementation"), bool_of(*json, "nogil"), text_of(*json, "soabi"));
@@ -58,10 +60,13 @@ Result<Done> ask(Ctx& ctx, const std::string& python, Target& t) {
 Result<Done> place(const std::string& text, Target& t) {
   const Platform p = Platform::of(text);
   if (p.kind == Platform::kOther || p.kind == Platform::kAny || p.arch.empty())
-    return Error{"not a platform: `" + printable(text) + "`", "such as linux_x86_64, manylinux_2_28_aarch64 or win_amd64"};
+    return Error{"not a platform: `" + printable(text) + "`",
+                 "such as linux_x86_64, manylinux_2_28_aarch64 or win_amd64"};
   t.machine = p.arch, t.isa_level = 4;
   t.system = p.kind == Platform::kWindows ? "windows" : p.kind == Platform::kMac ? "macos" : "linux";
-  t.glibc = p.kind == Platform::kManylinux ? format("%d.%d", p.major, p.minor) : p.kind == Platform::kLinux ? "2.39" : "";
+  t.glibc = p.kind == Platform::kManylinux ? format("%d.%d", p.major, p.minor)
+            : p.kind == Platform::kLinux   ? "2.39"
+                                           : "";
   return Done{};
 }
 
@@ -72,11 +77,13 @@ Result<Target> probe_target(Ctx& ctx, const TargetChoice& choice) {
   const bool version = !choice.python.empty() && choice.python.find_first_not_of("0123456789.t") == choice.python.npos;
   const std::string venv = ctx.proc.env("VIRTUAL_ENV").value_or("");
   const std::string here = venv.empty() ? "python3" : venv + "/bin/python";
-  if (Result<Done> done = ask(ctx, choice.python.empty() || version ? here : choice.python, t); !done && !version) return done.error();
+  if (Result<Done> done = ask(ctx, choice.python.empty() || version ? here : choice.python, t); !done && !version)
+    return done.error();
   if (version) {
     const bool nogil = choice.python.ends_with('t');
     const std::string digits = choice.python.substr(0, choice.python.size() - (nogil ? 1 : 0));
-    if (!Version::parse(digits)) return Error{"not a Python: `" + printable(choice.python) + "`", "a version such as 3.12 or a path"};
+    if (!Version::parse(digits))
+      return Error{"not a Python: `" + printable(choice.python) + "`", "a version such as 3.12 or a path"};
     if (t.machine.empty()) t.machine = "x86_64", t.glibc = "2.39", t.isa_level = 4;
     t.python = t.site = t.prefix = "", t.python_version = digits;
     t.abi = abi_of(digits, "cpython", nogil, "");
@@ -95,7 +102,8 @@ Result<Target> probe_target(Ctx& ctx, const TargetChoice& choice) {
   }
   if (!choice.cuda.empty()) t.cuda = choice.cuda;
   if (const Result<Version> parsed = Version::parse(t.torch); parsed && t.system == "linux" && t.machine == "x86_64") {
-    if (const TorchRelease* release = tables().release(parsed->without_local())) t.cxx11abi = release->has_cxx11abi(t.cuda);
+    if (const TorchRelease* release = tables().release(parsed->without_local()))
+      t.cxx11abi = release->has_cxx11abi(t.cuda);
   }
   t.driver = !choice.driver.empty() ? choice.driver : elsewhere ? "" : driver_version(ctx);
   if (choice.gpu.empty() && !elsewhere) {
@@ -103,7 +111,8 @@ Result<Target> probe_target(Ctx& ctx, const TargetChoice& choice) {
   } else if (choice.gpu != "none") {
     for (std::string_view word : split_any(choice.gpu, ", ;")) {
       const std::optional<Arch> arch = Arch::parse(word);
-      if (!arch) return Error{"not a compute capability: `" + printable(word) + "`", "such as --gpu 12.0, or --gpu none"};
+      if (!arch)
+        return Error{"not a compute capability: `" + printable(word) + "`", "such as --gpu 12.0, or --gpu none"};
       t.gpus.push_back(arch->sm);
     }
   }

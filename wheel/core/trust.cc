@@ -23,7 +23,8 @@ Result<Trust> Trust::open(Ctx& ctx, const std::string& key) {
     if (!name.ends_with(".pub")) continue;
     const Result<std::string> text = ctx.disk.read(dir + "/" + name, 10'000);
     const Result<PublicKey> parsed = text ? PublicKey::parse(*text) : text.error();
-    if (!parsed) return Error{parsed.error().message + " in " + dir + "/" + name, "remove the file, or put the key back"};
+    if (!parsed)
+      return Error{parsed.error().message + " in " + dir + "/" + name, "remove the file, or put the key back"};
     out.believed_.push_back(*parsed);
   }
   return out;

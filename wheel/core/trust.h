@@ -29,7 +29,8 @@ class Trust {
 
   // An error when the manifest is older than one that was seen, or no longer valid. `signer`: the key that signed it.
   Result<Done> check(const std::string& source, const Manifest& manifest, const std::string& sha256) const;
-  Result<Done> remember(const std::string& source, const Manifest& manifest, const std::string& sha256, const PublicKey* signer);
+  Result<Done> remember(const std::string& source, const Manifest& manifest, const std::string& sha256,
+                        const PublicKey* signer);
   Result<bool> forget(const std::string& source);
 
  private:

@@ -98,7 +98,8 @@ Result<Response> CurlNet::send(const Request& request, const Sink& sink) {
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.list);
 
   const CURLcode code = curl_easy_perform(curl);
-  if (transfer.stopped) return Error{"stopped: " + request.url.substr(0, request.url.find('?')), "the receiver refused it"};
+  if (transfer.stopped)
+    return Error{"stopped: " + request.url.substr(0, request.url.find('?')), "the receiver refused it"};
   if (code != CURLE_OK) {
     const bool lasting = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE;
     return Error{std::string(curl_easy_strerror(code)) + ": " + request.url.substr(0, request.url.find('?')),

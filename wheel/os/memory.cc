@@ -110,7 +110,9 @@ namespace {
 class MemoryAppender : public Appender {
  public:
   MemoryAppender(MemoryDisk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
-  Result<Done> append(std::string_view piece) override { return disk_.write(path_, disk_.files[path_] + std::string(piece)); }
+  Result<Done> append(std::string_view piece) override {
+    return disk_.write(path_, disk_.files[path_] + std::string(piece));
+  }
   Result<Done> finish() override { return Done{}; }
 
  private:

@@ -57,7 +57,7 @@ class MemoryProc : public Proc {
 
 class MemoryNet : public Net {
  public:
-  std::map<std::string, Response> pages;                 // by URL
+  std::map<std::string, Response> pages;                  // by URL
   std::function<Result<Response>(const Request&)> serve;  // asked where there is no page
   std::vector<Request> requests;                          // without their bodies
   Result<Response> send(const Request& request, const Sink& sink) override;

@@ -53,7 +53,6 @@ class SystemClock : public Clock {
   void sleep(double seconds) override;
 };
 
-
 class FdOut : public Out {
  public:
   // Colour on a terminal, unless NO_COLOR is set and not empty (https://no-color.org) or TERM is dumb.

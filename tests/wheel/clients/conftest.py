@@ -21,19 +21,32 @@ UV = os.path.join(os.path.dirname(sys.executable), "uv")
 
 
 def make_wheel(
-    folder: pathlib.Path, name: str, version: str, tag: str = "py3-none-any", requires: tuple[str, ...] = (), size: int = 0
+    folder: pathlib.Path,
+    name: str,
+    version: str,
+    tag: str = "py3-none-any",
+    requires: tuple[str, ...] = (),
+    size: int = 0,
 ) -> pathlib.Path:
     """A wheel of one module that knows its version; `size`: and a file of so many bytes that do not compress."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f"version = {version!r}\n".encode(),
         f"{info}/METADATA": "\n".join(
-            ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {r}" for r in requires), ""]
+            [
+                "Metadata-Version: 2.1",
+                f"Name: {name}",
+                f"Version: {version}",
+                *(f"Requires-Dist: {r}" for r in requires),
+                "",
+            ]
         ).encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
     }
     if size:
-        files[f"{name}/data.bin"] = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(size // 32))
+        files[f"{name}/data.bin"] = b"".join(
+            hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(size // 32)
+        )
     record = ""
     for path, content in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
@@ -113,7 +126,11 @@ class FilesHandler(Handler):
         if not path.is_file():
             self.reply(404)
             return
-        kinds = {".html": "text/html", ".json": "application/vnd.pypi.simple.v1+json", ".whl": "application/octet-stream"}
+        kinds = {
+            ".html": "text/html",
+            ".json": "application/vnd.pypi.simple.v1+json",
+            ".whl": "application/octet-stream",
+        }
         self.reply_file(path.read_bytes(), Content_Type=kinds.get(path.suffix, "text/plain"), ETag=f'"{sha256(path)}"')
 
 

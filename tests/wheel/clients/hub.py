@@ -83,7 +83,9 @@ class HubHandler(Handler):
             self.reply(404, {"error": "no such repository"}, X_Error_Code="RepoNotFound")
             return
         siblings = [{"rfilename": path} for path in found[1]]
-        self.reply(200, {"id": repo, "modelId": repo, "sha": found[0], "siblings": siblings, "private": True, "tags": []})
+        self.reply(
+            200, {"id": repo, "modelId": repo, "sha": found[0], "siblings": siblings, "private": True, "tags": []}
+        )
 
     def tree(self, repo: str, revision: str) -> None:
         found = self.state.at(repo, revision)
@@ -102,7 +104,9 @@ class HubHandler(Handler):
         begin = int(self.query.get("cursor", 0))
         headers = {}
         if begin + 3 < len(rows):  # short pages, so that clients must ask for the next
-            headers["Link"] = f'<{self.state.url}{self.path.split("?")[0]}?recursive=true&cursor={begin + 3}>; rel="next"'
+            headers["Link"] = (
+                f'<{self.state.url}{self.path.split("?")[0]}?recursive=true&cursor={begin + 3}>; rel="next"'
+            )
         self.reply(200, rows[begin : begin + 3], **headers)
 
     def preupload(self, repo: str, revision: str) -> None:
@@ -151,7 +155,10 @@ class HubHandler(Handler):
         self.reply(200, ETag=f'"{number}"')
 
     def join_parts(self, oid: str) -> None:
-        parts = [self.state.blobs.pop(f"part-{oid}-{p['etag']}") for p in self.json()["parts"]]
+        def number(part: dict) -> str:
+            return part["etag"].strip('"')
+
+        parts = [self.state.blobs.pop(f"part-{oid}-{number(p)}") for p in self.json()["parts"]]
         self.body = b"".join(parts)
         self.put_blob(oid)
 
@@ -189,7 +196,9 @@ class HubHandler(Handler):
         if not self.allowed():
             return
         if not found or path not in found[1]:
-            self.reply(404, {"error": "no such file"}, X_Error_Code="EntryNotFound", X_Repo_Commit=found[0] if found else "")
+            self.reply(
+                404, {"error": "no such file"}, X_Error_Code="EntryNotFound", X_Repo_Commit=found[0] if found else ""
+            )
             return
         sha = found[1][path]
         content = self.state.blobs[sha]

@@ -32,7 +32,9 @@ def shown(github: Github) -> dict[str, bytes]:
             release = json.load(answer)
     except urllib.error.HTTPError:
         return {}
-    with urllib.request.urlopen(f"{github.url}/repos/someone/wheels/releases/{release['id']}/assets?per_page=100") as answer:
+    with urllib.request.urlopen(
+        f"{github.url}/repos/someone/wheels/releases/{release['id']}/assets?per_page=100"
+    ) as answer:
         assets = json.load(answer)
     out = {}
     for asset in assets:
@@ -56,9 +58,23 @@ def test_publish_and_install(clary: Clary, github: Github, tmp_path: pathlib.Pat
     assert "already there" in clary("publish", wheel, "--to", STORE, "--key", "k.key")
     assert len([m for m, _ in github.seen if m != "GET"]) == posts
     python = make_env(tmp_path / "env")
-    clary("install", "demo==0.9", "--from", STORE, "--key", "k.pub", "--python", python, "--installer", "pip", GITHUB_TOKEN="")
+    clary(
+        "install",
+        "demo==0.9",
+        "--from",
+        STORE,
+        "--key",
+        "k.pub",
+        "--python",
+        python,
+        "--installer",
+        "pip",
+        GITHUB_TOKEN="",
+    )
     clary("publish", make_wheel(tmp_path / "w", "demo", "1.1"), "--to", STORE, "--key", "k.key")
-    assert "demo-1.1" in clary("resolve", "demo", "--from", "github:someone/wheels", "--python", "3.12", GITHUB_TOKEN="")
+    assert "demo-1.1" in clary(
+        "resolve", "demo", "--from", "github:someone/wheels", "--python", "3.12", GITHUB_TOKEN=""
+    )
     said = clary("publish", make_wheel(tmp_path / "x", "demo", "1.1", size=64), "--to", STORE, "--key", "k.key", code=1)
     assert "another wheel of that name" in said
 
@@ -76,7 +92,9 @@ def test_two_publishers(clary: Clary, github: Github, tmp_path: pathlib.Path) ->
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("first", [False, True])
-def test_killed_at_every_request(clary: Clary, github: Github, tmp_path: pathlib.Path, first: bool, after: bool) -> None:
+def test_killed_at_every_request(
+    clary: Clary, github: Github, tmp_path: pathlib.Path, first: bool, after: bool
+) -> None:
     """A new release is not seen before it is whole; wheels added to an old one are offered together or not at all."""
     old = make_wheel(tmp_path / "w", "demo", "1.0")
     fresh = [make_wheel(tmp_path / "w", "demo", f"2.{n}", size=5_000) for n in range(2)]

@@ -48,8 +48,17 @@ def test_clary_publishes_and_their_client_downloads(clary: Clary, hub: Hub, tmp_
 def test_their_client_uploads_and_clary_installs(clary: Clary, hub: Hub, tmp_path: pathlib.Path) -> None:
     """The first installers' layout: a wheel and latest.json, uploaded by hand."""
     wheel = make_wheel(tmp_path / "w", "demo", "1.0", size=50_000)
-    keys = {"torch_version": "2.8.0", "torchvision_version": "0.23.0", "torchaudio_version": "2.8.0", "triton_version": "3.4.0"}
-    stack = keys | {"torch_index_url": "https://download.pytorch.org/whl/cu128", "wheel": wheel.name, "sha256": sha256(wheel)}
+    keys = {
+        "torch_version": "2.8.0",
+        "torchvision_version": "0.23.0",
+        "torchaudio_version": "2.8.0",
+        "triton_version": "3.4.0",
+    }
+    stack = keys | {
+        "torch_index_url": "https://download.pytorch.org/whl/cu128",
+        "wheel": wheel.name,
+        "sha256": sha256(wheel),
+    }
     (tmp_path / "w/latest.json").write_text(json.dumps(stack))
     client(hub).create_repo(REPO, private=True)
     client(hub).upload_folder(repo_id=REPO, folder_path=tmp_path / "w")

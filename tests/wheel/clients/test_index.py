@@ -49,11 +49,15 @@ def test_the_wheel_of_the_stack(site: pathlib.Path, tmp_path: pathlib.Path, clie
             done = install(client, python, "demo", "--index-url", f"{url}/{cuda}/torch{line}/")
             assert done.returncode == 0, done.stderr
             # What is there satisfies the second request for `demo`; the exact one does not.
-            done = install(client, python, f"demo==2.2.0+{cuda}torch{torch}", "--index-url", f"{url}/{cuda}/torch{line}/")
+            done = install(
+                client, python, f"demo==2.2.0+{cuda}torch{torch}", "--index-url", f"{url}/{cuda}/torch{line}/"
+            )
             assert done.returncode == 0, done.stderr
             assert installed(python, "demo") == f"2.2.0+{cuda}torch{torch}"
             assert installed(python, "torch") == f"{torch}+{cuda}"
-        assert any(path.endswith(".whl.metadata") for _, path in state.seen), "the client used the metadata beside the wheel"
+        assert any(path.endswith(".whl.metadata") for _, path in state.seen), (
+            "the client used the metadata beside the wheel"
+        )
         assert not any("cu130" in path for _, path in state.seen)
 
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import UV, Clary, file_server, make_env, make_wheel
+from serve import Handler
 
 
 def version_in(python: pathlib.Path) -> str:
@@ -80,7 +81,18 @@ def test_emitted_files_are_installed_by_uv(clary: Clary, wheels: pathlib.Path, t
         for form, name in (("requirements", "requirements.txt"), ("pylock", "pylock.toml")):
             clary("install", "demo==1.0", "--from", f"{url}/latest.json", "--emit", form, "--out", name)
             python = make_env(tmp_path / form, pip=False)
-            argv = [UV, "pip", "install", "--no-deps", "--python", python, "-r", clary.home / name, "--cache-dir", tmp_path / "uv"]
+            argv = [
+                UV,
+                "pip",
+                "install",
+                "--no-deps",
+                "--python",
+                python,
+                "-r",
+                clary.home / name,
+                "--cache-dir",
+                tmp_path / "uv",
+            ]
             done = subprocess.run(argv, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr
             assert version_in(python) == "1.0"
@@ -94,7 +106,9 @@ def test_wrong_wheel_is_not_installed(clary: Clary, wheels: pathlib.Path, tmp_pa
     wheel.write_bytes(content)
     python = make_env(tmp_path / "env")
     with file_server(tmp_path / "site") as (url, _):
-        said = clary("install", "demo", "--from", f"{url}/latest.json", "--python", python, "--installer", "pip", code=1)
+        said = clary(
+            "install", "demo", "--from", f"{url}/latest.json", "--python", python, "--installer", "pip", code=1
+        )
     assert "not the announced file" in said
     assert version_in(python) == ""
     assert not (site_of(python) / "demo").exists()
@@ -127,3 +141,45 @@ def test_killed_at_any_time(clary: Clary, wheels: pathlib.Path, tmp_path: pathli
         assert not (site_of(python) / ".clary/demo/staging").exists()
         seen.add(version_in(python))
     assert seen <= {"1.0", "2.0"}
+
+
+def test_cut_downloads_go_on(clary: Clary, wheels: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A server that closes each connection after 60 kB: one command fetches all, each piece once."""
+    clary("publish", wheels / "demo-1.0-py3-none-any.whl", "--to", tmp_path / "site")
+    wheel = tmp_path / "site/wheels/demo-1.0-py3-none-any.whl"
+    content, sent = wheel.read_bytes(), []
+
+    def cut(handler: Handler) -> bool:
+        if not handler.url_path.endswith(".whl"):
+            return False
+        begin = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
+        piece = content[begin : begin + 60_000]
+        handler.send_response(206 if begin else 200)
+        if begin:
+            handler.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        handler.send_header("ETag", '"one"')
+        handler.send_header("Content-Length", str(len(content) - begin))
+        handler.end_headers()
+        handler.wfile.write(piece)
+        handler.close_connection = True
+        sent.append(len(piece))
+        return True
+
+    python = make_env(tmp_path / "env")
+    with file_server(tmp_path / "site") as (url, state):
+        state.before = cut  # type: ignore[method-assign]
+        clary("install", "demo", "--from", f"{url}/latest.json", "--python", python, "--installer", "pip")
+    assert version_in(python) == "1.0"
+    assert sum(sent) == len(content)
+    assert len(sent) == -(-len(content) // 60_000)
+
+
+def test_two_installers_at_once(clary: Clary, wheels: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    python = make_env(tmp_path / "env")
+    common = ("--from", wheels, "--python", python, "--installer", "pip")
+    processes = [clary.start("install", f"demo=={version}", *common) for version in ("1.0", "2.0", "1.0")]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    assert version_in(python) in ("1.0", "2.0")
+    assert len(list(site_of(python).glob("demo-*.dist-info"))) == 1
