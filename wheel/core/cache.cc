@@ -1,7 +1,7 @@
 #include "wheel/core/cache.h"
 
 #include "wheel/core/digest.h"
-#include "wheel/core/places.h"
+#include "wheel/core/python.h"
 #include "wheel/core/tag.h"
 
 namespace clary::tool {
@@ -20,7 +20,7 @@ std::string hash_of(Ctx& ctx, const std::string& path) {
 
 }  // namespace
 
-Cache::Cache(Ctx& ctx) : ctx_(ctx), dir_(cache_dir(ctx)) {}
+Cache::Cache(Ctx& ctx) : ctx_(ctx), dir_(cache_folder(ctx)) {}
 
 std::string Cache::path_of(const std::string& sha256, const std::string& file) const {
   return dir_ + "/wheels/" + sha256 + "/" + file;

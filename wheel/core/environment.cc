@@ -1,9 +1,11 @@
 #include "wheel/core/environment.h"
 
 #include <algorithm>
+#include <random>
 #include <set>
 
 #include "wheel/core/json.h"
+#include "wheel/core/python.h"
 
 namespace clary::tool {
 namespace {
@@ -149,10 +151,14 @@ Result<Done> Environment::install_stack(const Stack& stack) {
 
 Result<Done> Environment::install(const std::string& project, const std::string& wheel, const std::string& sha256,
                                   const std::string& receipt) {
-  const std::string dir = own(project), staging = dir + "/staging", list = dir + "/requirement.txt";
+  // A name of its own: the installer of a command that was killed may still write to the old one.
+  std::random_device random;
+  const std::string dir = own(project), staging = dir + format("/staging-%08x%08x", random(), random()),
+                    list = dir + "/requirement.txt";
   if (Result<Done> done = ctx_.disk.make_dirs(staging); !done) return done;
   std::string path;  // as a file: address
-  for (std::string_view part : split(wheel, '/')) path += (path.empty() && part.empty() ? "" : "/") + percent(part);
+  for (std::string_view part : split(absolute(ctx_, wheel), '/'))
+    path += (path.empty() && part.empty() ? "" : "/") + percent(part);
   const std::string line = project + " @ file://" + path + " --hash=sha256:" + sha256 + "\n";
   if (Result<Done> done = ctx_.disk.write(list, line); !done) return done;
   Strings arguments = {"install", "--prefix", staging, "--no-deps", "--no-index", "--require-hashes", "-r", list};
@@ -242,8 +248,10 @@ Result<Done> Environment::recover(const std::string& project) {
   const std::string dir = own(project);
   const Result<std::string> text = ctx_.disk.read(dir + "/journal.json", 64 << 20);
   if (!text) {  // stopped before the journal: only the staging is left
-    for (const char* rest : {"/staging", "/old", "/requirement.txt"}) {
-      if (Result<Done> done = ctx_.disk.remove(dir + rest); !done) return done;
+    const Result<Strings> names = ctx_.disk.list(dir);
+    for (const std::string& name : names ? *names : Strings{}) {
+      const bool rest = name.starts_with("staging-") || name == "old" || name == "requirement.txt";
+      if (Result<Done> done = rest ? ctx_.disk.remove(dir + "/" + name) : Result<Done>(Done{}); !done) return done;
     }
     return Done{};
   }
@@ -274,7 +282,7 @@ Result<Done> Environment::finish(const std::string& project, const std::vector<M
   for (const Move& move : moves) {
     const bool mine = move.from.starts_with(target_.prefix + "/") && move.to.starts_with(target_.prefix + "/");
     if (!mine) return Error{"a journal that leaves its environment: " + inside + "journal.json", "remove it"};
-    const bool brings = move.from.starts_with(inside + "staging/");
+    const bool brings = move.from.starts_with(inside + "staging-");
     if (brings ? !ctx_.disk.info(move.from) : ctx_.disk.info(move.to).has_value() || !ctx_.disk.info(move.from))
       continue;
     if (Result<Done> done = ctx_.disk.make_dirs(dir_name(move.to)); !done) return done;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "wheel/core/json.h"
+#include "wheel/core/tag.h"
 
 namespace clary::tool {
 namespace {

@@ -138,7 +138,6 @@ def test_killed_at_any_time(clary: Clary, wheels: pathlib.Path, tmp_path: pathli
         process.communicate()
         assert version_in(python) in ("1.0", "2.0"), "even before the next command"
         clary("install", "--rollback", "nothing-of-that-name", *common[2:], code=1)  # any command in that environment
-        assert not (site_of(python) / ".clary/demo/staging").exists()
         seen.add(version_in(python))
     assert seen <= {"1.0", "2.0"}
 
