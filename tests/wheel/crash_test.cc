@@ -200,7 +200,9 @@ void put_many(const std::string& folder, int versions) {
   fs::create_directories(folder);
   for (const char* name : {"alpha", "beta", "gamma"}) {
     for (int i = 0; i < versions; i++) {
-      WheelSpec spec{.name = name, .version = format("1.%d+cu12%dtorch2.%d.0", i, 4 + i, 6 + i)};
+      WheelSpec spec{.name = name,
+                     .version = format("1.%d+cu12%dtorch2.%d.0", i, 4 + i, 6 + i),
+                     .metadata = {format("Requires-Dist: torch==2.%d.*", 6 + i)}};
       ASSERT_TRUE(PosixDisk().write(folder + "/" + spec.file_name(), make_wheel(spec)));
     }
   }

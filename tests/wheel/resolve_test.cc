@@ -1,5 +1,5 @@
 // Which wheel is chosen and why the others are not: one row for each reason, and the time for three thousand.
-#include <chrono>
+#include <ctime>
 
 #include "real_world.h"
 #include "wheel/core/chain.h"
@@ -137,11 +137,11 @@ TEST(Resolve, ThreeThousandAreFast) {
                     {"sass", {"8.0", "8.6", "9.0", "12.0"}}});
   }
   const std::string text = dump({{"schema_version", 1}, {"wheels", list}});
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // of this process: others may be busy
   const Result<Manifest> m = Manifest::parse(text, "x");
   ASSERT_TRUE(m);
   const std::vector<Candidate> c = resolve(*m, *parse_wish("demo"), here());
-  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  const double ms = 1e3 * static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   EXPECT_EQ(c.size(), 3000u);
   EXPECT_TRUE(c[0].fits());
   EXPECT_EQ(c[0].wheel->stack.torch.substr(0, 3), c[1].wheel->stack.torch.substr(0, 3));
@@ -173,6 +173,8 @@ class ResolveCommand : public testing::Test {
     world.proc.environment = {{"HOME", "/h"}, {"VIRTUAL_ENV", "/v"}};
     for (const char* version : {"2.2.0+cu128torch2.8.0", "2.2.0+cu130torch2.11.0", "2.1.0"}) {
       WheelSpec spec{.version = version, .metadata = {"Requires-Python: >=3.9"}};
+      const std::string torch = StackLabel::of(Version::parse(version)->local()).torch;
+      if (!torch.empty()) spec.metadata.push_back("Requires-Dist: torch==" + torch.substr(0, torch.rfind('.')) + ".*");
       world.disk.files["w/" + spec.file_name()] = make_wheel(spec);
     }
     const Result<Target> unused = probe_target(world.ctx, {});

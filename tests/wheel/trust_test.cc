@@ -36,7 +36,9 @@ TEST(Minisign, RoundTrip) {
   size_t accepted = 0;
   for_each_damage(text, 300, [&](const std::string& bad) {
     const Result<Signature> s = Signature::parse(bad);
-    if (s && s->covers("hello", pub)) accepted += bad.substr(bad.find('\n')) != text.substr(text.find('\n'));
+    if (!s || !s->covers("hello", pub)) return;
+    accepted +=
+        s->signature != signature->signature || s->global != signature->global || s->trusted != signature->trusted;
   });
   EXPECT_EQ(accepted, 0u) << "a changed signature still covers";
 }
@@ -180,9 +182,11 @@ TEST_F(SourceTest, SignedIsNotPublishedUnsigned) {
 
 TEST_F(SourceTest, SamePublishedTwiceIsNothing) {
   publish({kWheel, "--key", "k.key"});
+  forget();
   const std::map<std::string, std::string> before = world.disk.files;
   publish({kWheel, "--key", "k.key"});
   EXPECT_NE(world.err.text.find("already there"), std::string::npos);
+  forget();
   EXPECT_EQ(world.disk.files, before);
   world.disk.files[kWheel] = make_wheel({.tag = "py3-none-any", .files = {{"demo/x.py", "1"}}});
   world.err.text.clear();

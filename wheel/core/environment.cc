@@ -156,9 +156,9 @@ Result<Done> Environment::install(const std::string& project, const std::string&
   const std::string dir = own(project), staging = dir + format("/staging-%08x%08x", random(), random()),
                     list = dir + "/requirement.txt";
   if (Result<Done> done = ctx_.disk.make_dirs(staging); !done) return done;
+  const std::string whole = absolute(ctx_, wheel);
   std::string path;  // as a file: address
-  for (std::string_view part : split(absolute(ctx_, wheel), '/'))
-    path += (path.empty() && part.empty() ? "" : "/") + percent(part);
+  for (std::string_view part : split(whole, '/')) path += (path.empty() && part.empty() ? "" : "/") + percent(part);
   const std::string line = project + " @ file://" + path + " --hash=sha256:" + sha256 + "\n";
   if (Result<Done> done = ctx_.disk.write(list, line); !done) return done;
   Strings arguments = {"install", "--prefix", staging, "--no-deps", "--no-index", "--require-hashes", "-r", list};
@@ -250,8 +250,8 @@ Result<Done> Environment::recover(const std::string& project) {
   if (!text) {  // stopped before the journal: only the staging is left
     const Result<Strings> names = ctx_.disk.list(dir);
     for (const std::string& name : names ? *names : Strings{}) {
-      const bool rest = name.starts_with("staging-") || name == "old" || name == "requirement.txt";
-      if (Result<Done> done = rest ? ctx_.disk.remove(dir + "/" + name) : Result<Done>(Done{}); !done) return done;
+      if (name == "receipt.json" || name == "previous.json") continue;
+      if (Result<Done> done = ctx_.disk.remove(dir + "/" + name); !done) return done;
     }
     return Done{};
   }

@@ -56,19 +56,31 @@ std::string blake2b(std::string_view message, size_t size) {
   return out;
 }
 
+uint64_t number64(std::string_view bytes) {
+  uint64_t out = 0;
+  for (size_t i = 0; i < 8; i++) out |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
+  return out;
+}
+
 std::string little64(uint64_t v) {
   std::string out;
   for (int i = 0; i < 8; i++) out += static_cast<char>(v >> (8 * i) & 0xff);
   return out;
 }
 
-// Scrypt's stream, which hides identifier, key and checksum. Limits: what minisign writes, and no more than a GiB.
-constexpr uint64_t kOps = crypto_pwhash_scryptsalsa208sha256_OPSLIMIT_SENSITIVE;
-constexpr uint64_t kMemory = crypto_pwhash_scryptsalsa208sha256_MEMLIMIT_SENSITIVE;
-std::string hidden(std::string_view bytes, std::string_view salt, const std::string& password) {
+// Scrypt's stream, which hides identifier, key and checksum. Limits are in the file; ours take an eighth of minisign's GiB.
+struct Limits {
+  uint64_t ops = crypto_pwhash_scryptsalsa208sha256_OPSLIMIT_SENSITIVE / 8;
+  uint64_t memory = crypto_pwhash_scryptsalsa208sha256_MEMLIMIT_SENSITIVE / 8;
+  bool bearable() const {
+    return ops <= crypto_pwhash_scryptsalsa208sha256_OPSLIMIT_SENSITIVE &&
+           memory <= crypto_pwhash_scryptsalsa208sha256_MEMLIMIT_SENSITIVE;
+  }
+};
+std::string hidden(std::string_view bytes, std::string_view salt, const std::string& password, const Limits& limits) {
   std::string out(bytes.size(), '\0');
   if (crypto_pwhash_scryptsalsa208sha256(reinterpret_cast<uint8_t*>(out.data()), out.size(), password.data(),
-                                         password.size(), octets(salt), kOps, kMemory) != 0)
+                                         password.size(), octets(salt), limits.ops, limits.memory) != 0)
     return "";
   for (size_t i = 0; i < out.size(); i++) out[i] = static_cast<char>(out[i] ^ bytes[i]);
   return out;
@@ -116,7 +128,7 @@ std::string SecretKey::file(const std::string& password) const {
     out += std::string(2, '\0') + "B2" + salt + little64(0) + little64(0) + body;
   } else {
     randombytes_buf(salt.data(), salt.size());
-    out += "ScB2" + salt + little64(kOps) + little64(kMemory) + hidden(body, salt, password);
+    out += "ScB2" + salt + little64(Limits().ops) + little64(Limits().memory) + hidden(body, salt, password, {});
   }
   return "untrusted comment: minisign " + std::string(password.empty() ? "" : "encrypted ") + "secret key\n" +
          base64(out) + "\n";
@@ -131,9 +143,9 @@ Result<SecretKey> SecretKey::parse(std::string_view file, const std::string& pas
   std::string body = bytes.substr(54);
   if (bytes.compare(2, 2, "Sc") == 0) {
     if (password.empty()) return Error{"the key is encrypted", "set CLARY_KEY_PASSWORD"};
-    if (bytes.substr(38, 16) != little64(kOps) + little64(kMemory))
-      return Error{"the key's encryption has unusual limits", "write it again with minisign -C"};
-    body = hidden(body, salt, password);
+    const Limits limits{number64(bytes.substr(38, 8)), number64(bytes.substr(46, 8))};
+    if (!limits.bearable()) return Error{"the key's encryption has unusual limits", "write it again with minisign -C"};
+    body = hidden(body, salt, password, limits);
   }
   const std::string open = body.substr(0, std::min<size_t>(body.size(), 72));
   if (body.size() != 104 || blake2b("Ed" + open, 32) != body.substr(72))

@@ -31,10 +31,9 @@ using Reason = std::string;  // empty: passes
 Reason project(const Frame& f, const WheelEntry& w, Candidate&) {
   if (!f.wish.name.empty() && normal_name(w.name.name()) != f.wish.name) return "another project: " + w.name.name();
   const Version plain = w.name.version().without_local();
-  if (!f.wish.versions.admits(plain, f.wish.pre) && !f.wish.versions.admits(w.name.version(), f.wish.pre))
-    return "version " + w.name.version().str() + " is not " + f.wish.versions.str();
-  if (f.wish.versions.empty() && plain.is_prerelease() && !f.wish.pre) return "a pre-release";
-  return "";
+  if (f.wish.versions.empty()) return plain.is_prerelease() && !f.wish.pre ? "a pre-release" : "";
+  if (f.wish.versions.admits(plain, f.wish.pre) || f.wish.versions.admits(w.name.version(), f.wish.pre)) return "";
+  return "version " + w.name.version().str() + " is not " + f.wish.versions.str();
 }
 
 Reason yanked(const Frame&, const WheelEntry& w, Candidate&) {
@@ -175,20 +174,25 @@ constexpr Test kTests[] = {{"version", project}, {"yanked", yanked}, {"platform"
                            {"driver", driver},   {"gpu", gpu},       {"size", size}};
 
 // Machine code before PTX, then the newest package, then the newest torch and CUDA, then the smaller file, then the name.
-bool better(const Candidate& a, const Candidate& b) {
-  if (a.code != b.code) return a.code > b.code;
-  const Version va = a.wheel->name.version().without_local(), vb = b.wheel->name.version().without_local();
-  if (va != vb) return va > vb;
-  const auto order = [](const std::string& x, const std::string& y) {
-    const Result<Version> vx = Version::parse(x), vy = Version::parse(y);
-    return !vx || !vy ? static_cast<int>(static_cast<bool>(vx)) - static_cast<int>(static_cast<bool>(vy))
-                      : (*vx > *vy) - (*vx < *vy);
-  };
-  if (const int t = order(a.wheel->stack.torch, b.wheel->stack.torch)) return t > 0;
-  if (const int c = order(a.wheel->cuda, b.wheel->cuda)) return c > 0;
-  if (a.wheel->size != b.wheel->size) return a.wheel->size < b.wheel->size;
-  return a.wheel->file < b.wheel->file;
-}
+struct Rank {
+  int code;
+  Version version;
+  std::optional<Version> torch, cuda;  // none: before all
+  const WheelEntry* wheel;
+
+  explicit Rank(const Candidate& c) : code(c.code), version(c.wheel->name.version().without_local()), wheel(c.wheel) {
+    if (const Result<Version> v = Version::parse(wheel->stack.torch)) torch = *v;
+    if (const Result<Version> v = Version::parse(wheel->cuda)) cuda = *v;
+  }
+  bool operator<(const Rank& o) const {
+    if (code != o.code) return code > o.code;
+    if (version != o.version) return version > o.version;
+    if (torch != o.torch) return torch > o.torch;
+    if (cuda != o.cuda) return cuda > o.cuda;
+    if (wheel->size != o.wheel->size) return wheel->size < o.wheel->size;
+    return wheel->file < o.wheel->file;
+  }
+};
 
 }  // namespace
 
@@ -216,8 +220,14 @@ std::vector<Candidate> resolve(const Manifest& manifest, const Wish& wish, const
     out.push_back(std::move(c));
   }
   const auto middle = std::stable_partition(out.begin(), out.end(), [](const Candidate& c) { return c.fits(); });
-  std::sort(out.begin(), middle, better);
-  return out;
+  std::vector<std::pair<Rank, size_t>> order;
+  for (auto c = out.begin(); c != middle; ++c) order.emplace_back(Rank(*c), c - out.begin());
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Candidate> sorted;
+  sorted.reserve(out.size());
+  for (const auto& [rank, i] : order) sorted.push_back(std::move(out[i]));
+  sorted.insert(sorted.end(), std::make_move_iterator(middle), std::make_move_iterator(out.end()));
+  return sorted;
 }
 
 std::string candidates_table(const std::vector<Candidate>& candidates) {

@@ -87,22 +87,28 @@ std::string front_page(const std::vector<SiteWheel>& wheels, const Links& links)
   return page("Wheels", body + "</table>\n");
 }
 
-// "cu128/torch2.8" of each (CUDA, torch line); a wheel without a label is in every one.
+// "cu128/torch2.8" of each (CUDA, torch line), that of a torch wheel included. A wheel without a label is in every one, one
+// that names CUDA alone (torchvision) in each of that CUDA.
 std::map<std::string, Group> stacks(const std::vector<SiteWheel>& wheels) {
   const auto key = [](const SiteWheel& w) {
-    const StackLabel label = StackLabel::of(w.name.version().local());
-    if (label.cuda.empty() || label.torch.empty()) return std::string();
-    return "cu" + replace_all(label.cuda, ".", "") + "/torch" +
-           label.torch.substr(0, label.torch.find('.', label.torch.find('.') + 1));
+    StackLabel label = StackLabel::of(w.name.version().local());
+    if (label.cuda.empty()) return std::string();
+    if (normal_name(w.name.name()) == "torch") label.torch = w.name.version().without_local().str();
+    const std::string cuda = "cu" + replace_all(label.cuda, ".", "") + "/";
+    if (label.torch.empty()) return cuda;
+    return cuda + "torch" + label.torch.substr(0, label.torch.find('.', label.torch.find('.') + 1));
   };
   std::map<std::string, Group> out;
   for (const SiteWheel& w : wheels) {
-    if (const std::string k = key(w); !k.empty()) out[k];
+    if (const std::string k = key(w); !k.empty() && !k.ends_with('/')) out[k];
   }
   for (const SiteWheel& w : wheels) {
     const std::string k = key(w);
     for (auto& [stack, group] : out) {
-      if (k.empty() ? w.name.version().local().empty() : k == stack) group.push_back(&w);
+      const bool fits = k.empty()          ? w.name.version().local().empty()
+                        : k.ends_with('/') ? stack.starts_with(k)
+                                           : k == stack;
+      if (fits) group.push_back(&w);
     }
   }
   return out;

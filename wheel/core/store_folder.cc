@@ -46,7 +46,11 @@ class FolderStore : public Store {
     for (const auto& [name, content] : change.texts) {
       if (now->find(name) && !at.find(name)) return false;
     }
-    // From here on nobody else writes.
+    // From here on nobody else writes. What a stopped publisher had not finished goes.
+    for (const StoredFile& f : now->files) {
+      if (f.name.find(".part-") == f.name.npos) continue;
+      if (Result<Done> done = ctx_.disk.remove(dir_ + "/" + f.name); !done) return done.error();
+    }
     for (const Blob& blob : change.blobs) {
       const std::string to = dir_ + "/" + blob.name;
       if (const Result<Mapping> old = ctx_.disk.map(to); old && hex(sha256_of(old->bytes)) == blob.sha256) continue;

@@ -45,7 +45,7 @@ def shown(github: Github) -> dict[str, bytes]:
 
 
 def test_publish_and_install(clary: Clary, github: Github, tmp_path: pathlib.Path) -> None:
-    wheel = make_wheel(tmp_path / "w", "demo", "1.0+cu128torch2.8.0", size=30_000)
+    wheel = make_wheel(tmp_path / "w", "demo", "1.0+cu128torch2.8.0", requires=("torch==2.8.*",), size=30_000)
     plain = make_wheel(tmp_path / "w", "demo", "0.9")
     clary("sign", "--new-key", "k")
     clary("publish", wheel, plain, "--to", STORE, "--key", "k.key")

@@ -31,7 +31,7 @@ def client(hub: Hub) -> huggingface_hub.HfApi:
 
 
 def test_clary_publishes_and_their_client_downloads(clary: Clary, hub: Hub, tmp_path: pathlib.Path) -> None:
-    wheel = make_wheel(tmp_path / "w", "demo", "1.0+cu128torch2.8.0", size=100_000)
+    wheel = make_wheel(tmp_path / "w", "demo", "1.0+cu128torch2.8.0", requires=("torch==2.8.*",), size=100_000)
     clary("sign", "--new-key", "k")
     clary("publish", wheel, "--key", "k.key")  # makes the repository, from HF_REPO_ID
     manifest = json.loads(hub.files(REPO)["latest.json"])

@@ -15,7 +15,7 @@ STACKS = [("cu126", "2.6.0"), ("cu128", "2.8.0"), ("cu129", "2.9.0"), ("cu130", 
 
 def install(client: str, python: pathlib.Path, *args: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
-    clean |= {"UV_CACHE_DIR": str(python.parents[2] / "uv-cache"), "PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
+    clean |= {"UV_CACHE_DIR": str(python.parents[1] / "uv-cache"), "PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
     if client == "pip":
         argv = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir", *args]
     else:
