@@ -276,16 +276,23 @@ Result<Done> Environment::recover(const std::string& project) {
   return recover(project);
 }
 
-// A move is done when its goal exists: an old piece goes away before the new one takes its place.
+// A move is done when its goal exists: an old piece goes away before the new one takes its place. All folders are made
+// first, so that nothing but a rename lies between the two.
 Result<Done> Environment::finish(const std::string& project, const std::vector<Move>& moves) {
   const std::string inside = own(project) + "/";
+  std::set<std::string> folders;
   for (const Move& move : moves) {
     const bool mine = move.from.starts_with(target_.prefix + "/") && move.to.starts_with(target_.prefix + "/");
     if (!mine) return Error{"a journal that leaves its environment: " + inside + "journal.json", "remove it"};
+    if (ctx_.disk.info(move.from)) folders.insert(dir_name(move.to));
+  }
+  for (const std::string& folder : folders) {
+    if (Result<Done> done = ctx_.disk.make_dirs(folder); !done) return done;
+  }
+  for (const Move& move : moves) {
     const bool brings = move.from.starts_with(inside + "staging-");
-    if (brings ? !ctx_.disk.info(move.from) : ctx_.disk.info(move.to).has_value() || !ctx_.disk.info(move.from))
-      continue;
-    if (Result<Done> done = ctx_.disk.make_dirs(dir_name(move.to)); !done) return done;
+    const bool here = ctx_.disk.info(move.from).has_value();
+    if (!here || (!brings && ctx_.disk.info(move.to))) continue;
     if (Result<Done> done = ctx_.disk.rename(move.from, move.to); !done) return done;
   }
   return Done{};
