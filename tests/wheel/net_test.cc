@@ -245,12 +245,17 @@ TEST_F(DownloadTest, CacheCommand) {
   world.proc.environment["CLARY_CACHE"] = "/c";
   ASSERT_TRUE(Cache(world.ctx).get(what, "demo-1.0-py3-none-any.whl"));
   world.disk.written.clear();
-  std::string said = transcript(world, {"cache"}) + transcript(world, {"cache", "verify", "--json"}) +
-                     transcript(world, {"cache", "prune", "--unused-for", "30"}) +
-                     transcript(world, {"cache", "prune", "--dry-run"});
+  std::string said;
+  const auto run = [&](const Strings& args) { said += transcript(world, args); };
+  run({"cache"});
+  run({"cache", "verify", "--json"});
+  run({"cache", "prune", "--unused-for", "30"});
+  run({"cache", "prune", "--dry-run"});
   EXPECT_EQ(Cache(world.ctx).list().size(), 1u);
-  said += transcript(world, {"cache", "prune", "--keep", "10 kB"}) + transcript(world, {"cache", "list"}) +
-          transcript(world, {"cache", "path"}) + transcript(world, {"cache", "prnue"});
+  run({"cache", "prune", "--keep", "10 kB"});
+  run({"cache", "list"});
+  run({"cache", "path"});
+  run({"cache", "prnue"});
   EXPECT_TRUE(Cache(world.ctx).list().empty());
   expect_snapshot("cache", said);
 }
