@@ -1,4 +1,4 @@
-// clary: plans, builds, inspects, verifies, tries and serves wheels of compiled CUDA packages.
+// clary: plans, builds, proves, serves and installs wheels of compiled CUDA packages.
 //
 // The table below is the program. A command is a function of the world (ctx.h) and its arguments (core/cli.h); it lives in
 // cmd/<name>.cc, and its page in docs/cli/<name>.md is its help.
@@ -23,6 +23,13 @@ constexpr Command kCommands[] = {
     {"repair", cmd_repair},    //
     {"test", cmd_test},        //
     {"index", cmd_index},      //
+    {"sign", cmd_sign},        //
+    {"publish", cmd_publish},  //
+    {"resolve", cmd_resolve},  //
+    {"install", cmd_install},  //
+    {"lock", cmd_lock},        //
+    {"sync", cmd_sync},        //
+    {"cache", cmd_cache},      //
     {"explain", cmd_explain},  //
     {"completion", cmd_completion},
 };

@@ -335,7 +335,7 @@ TEST(Pages, HelpOfEveryCommand) {
     EXPECT_TRUE(world.out.text.starts_with(std::string(command.name) + ": ")) << world.out.text.substr(0, 40);
     EXPECT_TRUE(world.err.text.empty());
     EXPECT_EQ(world.out.text.find("|--"), std::string::npos);
-    EXPECT_TRUE(world.disk.written.empty() && world.proc.ran.empty() && world.net.asked.empty());
+    EXPECT_TRUE(world.disk.written.empty() && world.proc.ran.empty() && world.net.requests.empty());
   }
 }
 

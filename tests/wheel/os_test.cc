@@ -80,11 +80,11 @@ TEST(PosixDisk, LocksAmongProcesses) {
   PosixDisk disk;
   const std::string path = dir_of_temp() + "/lock";
   {
-    const Result<Lock> held = disk.lock(path, 0);
+    const Result<Lock> held = disk.lock(path, 0, false);
     ASSERT_TRUE(held);
-    EXPECT_EQ(disk.lock(path, 0).error().message, "in use by another process: " + path);
+    EXPECT_EQ(disk.lock(path, 0, false).error().message, "in use by another process: " + path);
   }
-  EXPECT_TRUE(disk.lock(path, 0));
+  EXPECT_TRUE(disk.lock(path, 0, false));
 }
 
 TEST(PosixProc, JobsHaveAFolderVariablesAndAListener) {

@@ -1,6 +1,7 @@
 #include "wheel/os/memory.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace clary::tool {
 namespace {
@@ -104,7 +105,35 @@ Result<Done> MemoryDisk::remove(const std::string& path) {
   return Done{};
 }
 
-Result<Lock> MemoryDisk::lock(const std::string& path, int) {
+namespace {
+
+class MemoryAppender : public Appender {
+ public:
+  MemoryAppender(MemoryDisk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
+  Result<Done> append(std::string_view piece) override {
+    return disk_.write(path_, disk_.files[path_] + std::string(piece));
+  }
+  Result<Done> finish() override { return Done{}; }
+
+ private:
+  MemoryDisk& disk_;
+  std::string path_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Appender>> MemoryDisk::append_to(const std::string& path, uint64_t keep) {
+  if (Result<Done> done = write(path, files[path].substr(0, keep)); !done) return done.error();
+  return std::unique_ptr<Appender>(std::make_unique<MemoryAppender>(*this, path));
+}
+
+Result<Done> MemoryDisk::touch(const std::string& path) {
+  modified[path] = 1795219200;
+  return Done{};
+}
+
+Result<Lock> MemoryDisk::lock(const std::string& path, int, bool shared) {
+  if (shared) return Lock();
   if (locked.contains(path)) return Error{"in use by another process: " + path, ""};
   locked.insert(path);
   return Lock(this, [this, path](const void*) { locked.erase(path); });
@@ -134,11 +163,19 @@ Result<Finished> MemoryProc::run(const Job& job) {
   return *done;
 }
 
-Result<Response> MemoryNet::get(const std::string& url) {
-  asked.push_back(url);
-  const auto found = pages.find(url);
-  if (found == pages.end()) return Error{"no such host: " + url, ""};
-  return found->second;
+Result<Response> MemoryNet::send(const Request& request, const Sink& sink) {
+  requests.push_back(request);
+  requests.back().body = {};
+  const auto found = pages.find(request.url);
+  if (found == pages.end() && !serve) return Error{"no such host: " + request.url, ""};
+  Result<Response> response = found != pages.end() ? Result<Response>(found->second) : serve(request);
+  const bool streamed = response && sink && (response->status == 200 || response->status == 206);
+  if (!streamed) return response;
+  const std::string body = std::exchange(response->body, "");
+  for (size_t at = 0; at < body.size(); at += 4096) {
+    if (!sink(*response, std::string_view(body).substr(at, 4096))) return Error{"stopped: " + request.url, ""};
+  }
+  return response;
 }
 
 }  // namespace clary::tool

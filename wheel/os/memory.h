@@ -28,7 +28,10 @@ class MemoryDisk : public Disk {
   Result<Done> copy(const std::string& from, const std::string& to) override;
   Result<Done> append(const std::string& path, std::string_view content) override;
   Result<Done> remove(const std::string& path) override;
-  Result<Lock> lock(const std::string& path, int seconds) override;
+  Result<Done> write_secret(const std::string& path, std::string_view content) override { return write(path, content); }
+  Result<std::unique_ptr<Appender>> append_to(const std::string& path, uint64_t keep) override;
+  Result<Done> touch(const std::string& path) override;
+  Result<Lock> lock(const std::string& path, int seconds, bool shared) override;
 
   std::map<std::string, std::string> links;  // path -> target
   std::set<std::string> locked;              // by another process
@@ -54,15 +57,18 @@ class MemoryProc : public Proc {
 
 class MemoryNet : public Net {
  public:
-  std::map<std::string, Response> pages;
-  Strings asked;
-  Result<Response> get(const std::string& url) override;
+  std::map<std::string, Response> pages;                  // by URL
+  std::function<Result<Response>(const Request&)> serve;  // asked where there is no page
+  std::vector<Request> requests;                          // without their bodies
+  Result<Response> send(const Request& request, const Sink& sink) override;
 };
 
 class MemoryClock : public Clock {
  public:
   int64_t time = 1795219200;  // 2026-11-21
+  double slept = 0;
   int64_t now() override { return time; }
+  void sleep(double seconds) override { slept += seconds, time += static_cast<int64_t>(seconds + 1); }
 };
 
 class MemoryOut : public Out {

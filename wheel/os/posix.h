@@ -19,7 +19,20 @@ class PosixDisk : public Disk {
   Result<Done> copy(const std::string& from, const std::string& to) override;
   Result<Done> append(const std::string& path, std::string_view content) override;
   Result<Done> remove(const std::string& path) override;
-  Result<Lock> lock(const std::string& path, int seconds) override;
+  Result<Done> touch(const std::string& path) override;
+  Result<Done> write_secret(const std::string& path, std::string_view content) override;
+  Result<std::unique_ptr<Appender>> append_to(const std::string& path, uint64_t keep) override;
+  Result<Lock> lock(const std::string& path, int seconds, bool shared) override;
+
+  // Called before each system call that changes the disk: a test ends the process there.
+  std::function<void()> before_change;
+
+ private:
+  void changing() const {
+    if (before_change) before_change();
+  }
+  int create_beside(const std::string& path, std::string* name) const;
+  Result<Done> write_as(const std::string& path, std::string_view content, int mode);
 };
 
 class PosixProc : public Proc {
@@ -37,12 +50,7 @@ void end_children_with_us();
 class SystemClock : public Clock {
  public:
   int64_t now() override;
-};
-
-// No verb of this program asks the network.
-class OfflineNet : public Net {
- public:
-  Result<Response> get(const std::string& url) override { return Error{"this command works offline: " + url, ""}; }
+  void sleep(double seconds) override;
 };
 
 class FdOut : public Out {

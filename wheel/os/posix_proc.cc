@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <thread>
 
 #include "wheel/os/posix.h"
 
@@ -204,6 +205,7 @@ int PosixProc::cores() {
 }
 
 int64_t SystemClock::now() { return static_cast<int64_t>(std::time(nullptr)); }
+void SystemClock::sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 FdOut::FdOut(int fd, Proc& proc) : fd_(fd) {
   terminal = ::isatty(fd);
