@@ -46,6 +46,7 @@ struct QuantiseArgs {
   int32_t q_tiles, k_tiles,
       v_tiles;  // work items per head: kTileKeys rows; kTileKeys keys; kScaleKeys keys x kItemChannels
   int32_t q_items, k_items, v_items;  // in all; q, then v, then k
+  int32_t v_blocks;                   // V scales per head and channel
   int32_t q_rows;                     // Lq padded to kRowPad
   int32_t k_rows;                     // Lk padded to kTileKeys
   int32_t dvp;                        // padded_dim(Dv)
@@ -55,6 +56,52 @@ struct QuantiseArgs {
   float q_factor;                     // q scale = largest |stored rotated q| * q_factor
   float k_factor;
   float shift_factor;
+};
+
+// ---- attention ---------------------------------------------------------------------------------------------------------
+
+enum MaskKind : int32_t { kMaskNone = 0, kMaskBool = 1, kMaskF16 = 2, kMaskBf16 = 3, kMaskF32 = 4 };
+enum OutKind : int32_t { kOutF16 = 0, kOutBf16 = 1, kOutF32 = 2 };
+
+constexpr int32_t kUnlimited = 1 << 30;  // of a window's side
+
+// Arguments of attention_* and combine. A kernel's "rows" are the queries of all heads that share a key head, one head after the
+// other: row = head in group * queries + query.
+struct AttentionArgs {
+  // As the quantiser left them (layout.h); q_shift is null unless lse is wanted.
+  const int8_t* q_codes;
+  const float* q_scales;
+  const float* q_shift;
+  const int8_t* k_codes;
+  const float* k_scales;
+  const uint8_t* v_codes;
+  const float* v_scales;
+
+  char* out;
+  int64_t out_batch, out_head, out_token;  // bytes
+  float* lse;                              // null: not wanted
+  int64_t lse_batch, lse_head, lse_token;  // bytes
+  const char* mask;
+  int64_t mask_batch, mask_head, mask_query, mask_key;  // bytes
+  const int32_t* kv_lens;                               // [sequences] or null
+  const int32_t *cu_q, *cu_k;                           // [sequences + 1], varlen only, else null
+
+  int32_t sequences, heads, key_heads, group;   // group = heads / key_heads
+  int32_t queries, keys;                        // Lq, Lk; varlen: of all sequences together
+  int32_t channels;                             // Dv
+  int32_t q_rows, k_rows, v_blocks;             // rows, rows and blocks of scales per head in the workspace
+  int32_t left, right;                          // key in [p - left, p + right]; causal is right = 0
+  int32_t lower_right;                          // p = query + keys - queries of the sequence, else p = query
+  int32_t mask_kind;                            // MaskKind
+  int32_t out_kind;                             // OutKind
+  int32_t out_access, lse_access, mask_access;  // Access; kChunks: two channels of out at a time
+  int32_t blocks;                               // per key head and share; varlen: of all sequences together
+  int32_t shares;                               // of a sequence's keys, at most
+
+  // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
+  float* part_out;    // [..][padded Dv]
+  float* part_lse;    // log2; -infinity: no key
+  int32_t part_rows;  // of a sequence and key head, all shares
 };
 
 }  // namespace clary::cuda
