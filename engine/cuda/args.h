@@ -29,6 +29,8 @@ constexpr int kItemChannels = 32;  // channels of a work item of V, which has kS
 struct QuantiseArgs {
   Source q, k, v;
   const int32_t* kv_lens;  // [B] or null: keys from kv_lens[b] on are not read
+  const int32_t *cu_q, *cu_k;  // [sequences + 1] or null: several sequences one after the other (layout.h, first_row)
+  int32_t sequences;           // varlen: how many; else 1
 
   int8_t* q_codes;
   float* q_scales;
@@ -49,11 +51,11 @@ struct QuantiseArgs {
   int32_t v_blocks;                   // V scales per head and channel
   int32_t q_rows;                     // Lq padded to kRowPad
   int32_t k_rows;                     // Lk padded to kTileKeys
-  int32_t dvp;                        // padded_dim(Dv)
+  int32_t dp, dvp;                    // padded head_dim of q and k, of v
   int32_t v_group;                    // keys side by side in v codes: 128 or 64
   int32_t mean;                       // MeanKind
   int32_t k_chunks, v_chunks;         // strides of k_sums and v_maxima
-  float q_factor;                     // q scale = largest |stored rotated q| * q_factor
+  float q_factor;  // q scale = largest |stored rotated q| * |q_factor|; negative: codes change their sign
   float k_factor;
   float shift_factor;
 };
@@ -99,9 +101,9 @@ struct AttentionArgs {
   int32_t shares;                               // of a sequence's keys, at most
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
-  float* part_out;    // [..][padded Dv]
+  float* part_out;    // [..][part_dim]
   float* part_lse;    // log2; -infinity: no key
-  int32_t part_rows;  // of a sequence and key head, all shares
+  int32_t part_rows, part_dim;  // rows of a sequence and key head, all shares; floats of one
 };
 
 }  // namespace clary::cuda

@@ -128,6 +128,7 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
   a.blocks = static_cast<int32_t>(blocks);
   a.shares = static_cast<int32_t>(shares);
   a.part_rows = static_cast<int32_t>(part_rows);
+  a.part_dim = variant.dim;
   plan->blocks = p.empty() ? 0 : static_cast<uint32_t>(all);
   if (shares > 1) {
     plan->combine_blocks = static_cast<uint32_t>(ceil_div(p.B * p.Hq * p.Lq, kCombineThreads / 32));

@@ -181,6 +181,11 @@ Status launch(const Gpu& g, Stream stream, const Launch& l, void* arguments) {
   if (l.grid == 0) return {};
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
+  constexpr uint32_t kSharedByDefault = 48 << 10;  // more has to be asked for
+  if (l.shared_bytes > kSharedByDefault) {
+    const Result r = d->kernel_attribute(kMaxDynamicShared, static_cast<int>(l.shared_bytes), l.kernel, g.handle);
+    if (r != kSuccess) return driver_status(*d, r, "asking for shared memory");
+  }
   LaunchAttribute attribute = {};
   attribute.id = kProgrammaticSerialization;
   attribute.value.flag = 1;

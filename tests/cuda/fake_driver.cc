@@ -138,6 +138,10 @@ Result kernel_function(Function* function, Kernel kernel) {
   *function = reinterpret_cast<Function>(kernel);
   return kSuccess;
 }
+Result kernel_attribute(int32_t, int, Kernel, DeviceHandle) {
+  CLARY_ORDERED("cuKernelSetAttribute");
+  return kSuccess;
+}
 Result launch(const LaunchConfig* config, Function function, void**, void**) {
   CLARY_ORDERED("cuLaunchKernelEx");
   if (stack.empty()) return kInvalidContext;
