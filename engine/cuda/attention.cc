@@ -11,12 +11,14 @@ constexpr char kImage[] = "mma/attention";
 constexpr int kReserved = 1024;  // bytes of shared memory the driver takes per block
 constexpr int kCombineThreads = 128;
 constexpr int kValueBytes_u8 = 1;
+constexpr bool kMask_plain = false, kMask_mask = true;
 
 constexpr AttentionVariant kVariants[] = {
-#define CLARY_ATTENTION(values, accuracy, dim, rows, keys, warps, blocks, from_sm, to_sm) \
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm) \
   {kImage,                                                                                \
-   "attention_" #values "_" #dim "_" #rows "x" #keys,                                     \
+   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys,                                     \
    CLARY_##accuracy,                                                                      \
+   kMask_##mask,                                                                          \
    dim,                                                                                   \
    rows,                                                                                  \
    keys,                                                                                  \
@@ -44,7 +46,7 @@ const AttentionVariant* find_attention(const Problem& p, int32_t accuracy, int s
                                        int shared_per_sm) {
   const AttentionVariant* best = nullptr;
   for (const AttentionVariant& v : kVariants) {
-    if (v.accuracy != accuracy || v.dim != padded_dim(std::max(p.D, p.Dv)) || sm < v.from_sm || sm > v.to_sm ||
+    if (v.accuracy != accuracy || (p.mask.present() && !v.mask) || v.dim != padded_dim(std::max(p.D, p.Dv)) || sm < v.from_sm || sm > v.to_sm ||
         v.shared_bytes > shared_per_block)
       continue;
     if (blocks_that_fit(v, shared_per_sm) == v.blocks_per_sm) return &v;

@@ -25,7 +25,9 @@ class Attention : public testing::Test {
     int count = 0;
     const cuda::AttentionVariant* variants = cuda::attention_variants(&count);
     for (int i = 0; i < count; i++)
-      if (variants[i].dim == cuda::padded_dim(static_cast<int>(std::max(c.D, c.Dv)))) serving.push_back(&variants[i]);
+      if (variants[i].dim == cuda::padded_dim(static_cast<int>(std::max(c.D, c.Dv))) &&
+          (variants[i].mask || c.mask == Mask::kNone))
+        serving.push_back(&variants[i]);
     for (size_t i = 0; i < serving.size(); i++) {
       if (!all && i != turn_ % serving.size()) continue;
       const std::string fault = attention_fault(instance, machine_->run(instance, *serving[i]));

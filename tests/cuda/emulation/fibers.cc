@@ -1,3 +1,4 @@
+#undef _FORTIFY_SOURCE  // its longjmp refuses other stacks
 #include "fibers.h"
 
 #include <setjmp.h>

@@ -4,7 +4,7 @@
 //   S = q k^T in s32, started at kMagicBits: S's bits are the float 1.5 * 2^23 + S, so nothing is converted and integer maxima work.
 //   P = round(255 * 2^(score - tile maximum)): the exponent carries -24, so that rounding to f16 leaves the byte as a subnormal's bits.
 //   V is stored as code + 128, so T = P v < 2^24 is non-negative and its bits are the float T * 2^-149: no conversion either.
-//   O += T * 2^(tile maximum - frame). The frame of a row stays until a maximum leaves f32's range; then O moves to a new one.
+//   O += T * 2^(tile maximum - frame). A row's frame is the maximum of an earlier tile, until one leaves f32's range; then O moves.
 // 128 * sum P comes off where V's scale changes (every kScaleKeys keys), which also takes O into the new unit.
 #pragma once
 #include "work.cuh"
@@ -13,16 +13,18 @@ namespace clary::cuda {
 
 constexpr int kMagicBits = 0x4b400000;              // 1.5 * 2^23 as a float
 constexpr float kOffset = 7.99435344f - 24.0f;      // log2(255) - 24
-constexpr float kFrameLead = 96.0f;                 // a new frame is so far below the maximum: f32 has room for 2^31 more
-constexpr float kFrameReach = 127.0f;               // and a maximum this far above it makes a new one
-constexpr float kNoFrame = -1e30f;
+constexpr float kFrameLead = 96.0f;                 // O is in units of 2^(frame - kFrameLead - 149): f32 has room for 2^31 more
+constexpr float kFrameReach = 31.0f;                // and a maximum further above its frame becomes the frame
+constexpr float kNoFrame = -3e38f;
 constexpr float kFlatScale = 0.0625f;               // scores per unit of S up to which the exponent is one FMA on S's bits
+constexpr float kLeastScale = 1e-37f;
 constexpr float kMostScale = 1.2676506e30f;         // 2^100: larger ones are taken for it, so that nothing overflows
 constexpr float kUnitStep = 8.67361738e-19f;        // 2^-60: V's unit falls by no more at a time
 constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
-template <int D, int kRows_, int kKeys_, int kWarps_>
+template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {
+  static constexpr bool kMask = kMask_;
   static constexpr int kDim = D, kRows = kRows_, kKeys = kKeys_, kWarps = kWarps_;
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kMmas = kRows / kWarps / 16;  // 16-row blocks of a warp, one after the other through the softmax
@@ -34,14 +36,39 @@ struct Tile {
   static_assert(kRows % (16 * kWarps) == 0 && (kKeys == 64 || kKeys == 128));
 };
 
-// What a warp keeps over the tiles. A thread (g = lane / 4, t = lane % 4) has rows g and g + 8 of each 16, columns 2 t, 2 t + 1 of each 8.
+// What a warp keeps over the tiles in registers. A thread (g = lane / 4, t = lane % 4) has rows g and g + 8 of each 16, columns 2 t,
+// 2 t + 1 of each 8.
 template <class C>
 struct Accumulators {
   float out[C::kMmas][C::kDim / 8][4];
-  float frame[C::kMmas][2];
   float sum[C::kMmas][2];  // of P since V's last scale, this thread's columns
-  float total;             // of P before it, whole rows: thread t has row (t / 2, t % 2)
-  float scale[C::kMmas][2];  // of q
+};
+
+// What it keeps in shared memory, because registers are what the loop is short of: all that is touched once a tile or less.
+struct Facts {
+  Work work;
+  int k_first, v_first;        // the sequence's first row among K's of all heads and panels, and among V's of all heads
+  int v_block;                 // its first block of V scales
+  int end;                     // tiles of the block end here
+  int plain[4], plain_end[4];  // tiles that a warp's rows see whole
+  float k_scale[2];            // of the tile in each stage
+};
+static_assert(sizeof(Facts) <= kAttentionFacts);
+template <class C>
+struct Memory {
+  static constexpr int kTiles = C::kQ + 2 * (C::kK + C::kV);
+  uint8_t* base;
+  __device__ Shared q() const { return shared_address(base); }
+  __device__ Shared k(int stage) const { return shared_address(base) + C::kQ + stage * C::kK; }
+  __device__ Shared v(int stage) const { return shared_address(base) + C::kQ + 2 * C::kK + stage * C::kV; }
+  __device__ float* unit() const { return reinterpret_cast<float*>(base + kTiles); }   // [kDim] of V's codes in O
+  __device__ float* ratio() const { return unit() + C::kDim; }                         // [kDim] the last over it
+  __device__ float* scale() const { return unit() + 2 * C::kDim; }                     // [kRows] of q
+  __device__ float* frame() const { return unit() + 2 * C::kDim + C::kRows; }          // [kRows]
+  __device__ float* total() const { return unit() + 2 * C::kDim + 2 * C::kRows; }      // [kRows] sum of P before V's last scale
+  __device__ Facts& facts() const { return *reinterpret_cast<Facts*>(unit() + 2 * C::kDim + 3 * C::kRows); }
+  // The thread's row g + 8 r of block m, within the block's.
+  __device__ static int row(int m, int r) { return (warp() * C::kMmas + m) * 16 + lane() / 4 + 8 * r; }
 };
 
 // Sum over the four threads of a row.
@@ -127,15 +154,17 @@ __device__ __forceinline__ float mask_value(const char* p, int kind) {
   return fabsf(x) < kInfinity && !(fabsf(y) < 1e38f) ? copysignf(1e38f, x) : y;
 }
 
-// The same for any scores: bounds, mask, large units. A row that sees none gets maximum -infinity.
-template <class C>
-__device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, int tile, int row_in_block,
-                                                    int (&s)[C::kBlocks][4], const float (&unit)[2],
+// The larger of two, NaN if one is.
+__device__ __forceinline__ float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
+
+// The same for any scores: rows that see only some keys, units of any size, and if kMask a mask. A row that sees no key gets maximum
+// -infinity and codes that do not matter.
+template <class C, bool kMask>
+__device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, const Work& w, int tile, int row_in_block,
+                                                    int (&s)[C::kBlocks][4], float (&unit)[2],
                                                     uint32_t (&p)[C::kBlocks / 4][4], uint32_t (&codes)[2],
                                                     float (&maxima)[2]) {
-  Work w;
-  find_work<C::kRows, C::kKeys>(a, w);
-  float offset[2];
+  float most[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const int own = w.row + row_in_block + 8 * r, head = own / w.sequence.queries, query = own - head * w.sequence.queries;
@@ -144,33 +173,34 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, int 
     const unsigned count = own < w.rows && keys.first < keys.end ? keys.end - keys.first : 0;
     const char* mask = a.mask + w.sequence.index * a.mask_batch + (w.key_head * a.group + head) * a.mask_head +
                        query * a.mask_query + column * a.mask_key;
-    float most = -kInfinity;
+    const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
+    most[r] = -kInfinity;
 #pragma unroll
     for (int j = 0; j < C::kBlocks; j++) {
-      __syncwarp();  // keeps the compiler from having all of the mask in flight
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         const bool seen = static_cast<unsigned>(from + 8 * j + e) < count;
-        float x = (__int_as_float(s[j][2 * r + e]) - kMagic) * unit[r];
-        if (a.mask_kind != kMaskNone && seen) {
-          const float bias = mask_value(mask + e * a.mask_key, a.mask_kind);
-          x = bias == -kInfinity ? bias : x + bias;  // what is hidden stays so beside a NaN
+        float x = seen ? __int_as_float(s[j][2 * r + e]) : -kInfinity;
+        if constexpr (kMask) {  // from here on in log2 units
+          x = (x - kMagic) * scale;
+          if (seen) {
+            const float bias = mask_value(mask + e * a.mask_key, a.mask_kind);
+            x = bias == -kInfinity ? bias : x + bias;  // what is hidden stays so beside a NaN
+          }
+          most[r] = max_or_nan(most[r], x);
+        } else {
+          most[r] = fmaxf(most[r], x);
         }
-        x = seen ? x : -kInfinity;
         s[j][2 * r + e] = __float_as_int(x);
-        most = most != most ? most : !(x <= most) ? x : most;  // keeps NaN
       }
-      mask += 8 * a.mask_key;
+      if constexpr (kMask) mask += 8 * a.mask_key;
     }
 #pragma unroll
-    for (int lanes = 1; lanes <= 2; lanes *= 2) {
-      const float other = __shfl_xor_sync(~0u, most, lanes);
-      most = most != most ? most : !(other <= most) ? other : most;
-    }
-    maxima[r] = most;
-    offset[r] = most == -kInfinity ? 0.0f : most;
+    for (int lanes = 1; lanes <= 2; lanes *= 2) most[r] = max_or_nan(most[r], __shfl_xor_sync(~0u, most[r], lanes));
+    unit[r] = kMask ? 1.0f : scale;
+    maxima[r] = kMask ? most[r] : (most[r] - kMagic) * scale;
   }
-  const auto code = [&](int j, int e) { return exp2_fast((__int_as_float(s[j][e]) - offset[e / 2]) + kOffset); };
+  const auto code = [&](int j, int e) { return exp2_fast(fmaf(__int_as_float(s[j][e]) - most[e / 2], unit[e / 2], kOffset)); };
 #pragma unroll
   for (int i = 0; i < C::kBlocks; i++) {
     const int j = i / 2 * 2, r = i % 2;
@@ -179,32 +209,37 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, int 
   }
 }
 
-// Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame). The branch
-// also ends a basic block, which keeps the compiler from starting the next scores before these exponentials are packed.
+// Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame + kFrameLead). The
+// branch also ends a basic block, which keeps the compiler from starting the next scores before these exponentials are packed.
 template <class C>
-__device__ __forceinline__ void enter_frame(Accumulators<C>& o, int m, const uint32_t (&codes)[2], const float (&maxima)[2],
-                                            float (&factor)[2]) {
-  bool far[2];
+__device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulators<C>& o, int m, const uint32_t (&codes)[2],
+                                            const float (&maxima)[2], float (&factor)[2]) {
+  float ahead[2];
 #pragma unroll
-  for (int r = 0; r < 2; r++) far[r] = maxima[r] - o.frame[m][r] > kFrameReach;
-  if (__any_sync(~0u, far[0] || far[1])) {
+  for (int r = 0; r < 2; r++) ahead[r] = maxima[r] - memory.frame()[Memory<C>::row(m, r)];
+  if (__any_sync(~0u, ahead[0] > kFrameReach || ahead[1] > kFrameReach)) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      const float next = far[r] ? maxima[r] - kFrameLead : o.frame[m][r];
-      const float shrink = exp2_fast(o.frame[m][r] - next);
-      o.frame[m][r] = next;
+      if (!(ahead[r] > kFrameReach)) continue;
+      const int row = Memory<C>::row(m, r);
+      const float shrink = exp2_fast(-ahead[r]);
+      ahead[r] = 0;
       o.sum[m][r] *= shrink;
-      if ((lane() & 3) == 2 * m + r) o.total *= shrink;
+      if ((lane() & 3) == 0) {
+        memory.frame()[row] = maxima[r];
+        memory.total()[row] *= shrink;
+      }
 #pragma unroll
       for (int i = 0; i < C::kDim / 8; i++) {
         o.out[m][i][2 * r] *= shrink;
         o.out[m][i][2 * r + 1] *= shrink;
       }
     }
+    __syncwarp();
   }
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    factor[r] = exp2_fast(maxima[r] - o.frame[m][r]);
+    factor[r] = exp2_fast(ahead[r] + kFrameLead);
     o.sum[m][r] = fmaf(__int_as_float((codes[r] & 0xffff) + (codes[r] >> 16)), factor[r], o.sum[m][r]);
   }
 }
@@ -213,11 +248,13 @@ __device__ __forceinline__ void enter_frame(Accumulators<C>& o, int m, const uin
 template <class C>
 __device__ __forceinline__ void add_values(Accumulators<C>& o, const uint32_t (&p)[C::kMmas][C::kBlocks / 4][4],
                                            const float (&factor)[C::kMmas][2], Shared v) {
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = C::kMmas == 2 && C::kKeys == 64 ? 2 : 4;  // what leaves no spill
 #pragma unroll
   for (int i = 0; i < C::kDim / 8; i += kAtOnce) {
     int t[C::kMmas][kAtOnce][4];
+#ifndef NOFENCE
     __syncwarp();  // keeps the compiler from loading the next channels' V before these are done, which spills
+#endif
 #pragma unroll
     for (int half = 0; half < C::kKeys / 64; half++) {
       uint32_t b[kAtOnce][4];
@@ -249,29 +286,55 @@ __device__ __forceinline__ void add_values(Accumulators<C>& o, const uint32_t (&
 
 // Takes 128 * sum P off and O to the next unit of V.
 template <class C>
-__device__ __forceinline__ void close_block(Accumulators<C>& o, const float* ratio) {
+__device__ __forceinline__ void close_block(const Memory<C>& memory, Accumulators<C>& o) {
+  float excess[C::kMmas][2];
 #pragma unroll
   for (int m = 0; m < C::kMmas; m++)
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const float sum = sum_of_row(o.sum[m][r]);
-      if ((lane() & 3) == 2 * m + r) o.total += sum;
-      o.sum[m][r] = sum * -128.0f;
+      if ((lane() & 3) == 0) memory.total()[Memory<C>::row(m, r)] += sum;
+      o.sum[m][r] = 0;
+      excess[m][r] = sum * 128.0f;
     }
 #pragma unroll
   for (int i = 0; i < C::kDim / 8; i++) {
-    const float* own = ratio + i * 8 + (lane() & 3) * 2;
+    const float* ratio = memory.ratio() + i * 8 + (lane() & 3) * 2;
 #pragma unroll
     for (int e = 0; e < 2; e++)
 #pragma unroll
       for (int m = 0; m < C::kMmas; m++)
 #pragma unroll
-        for (int r = 0; r < 2; r++) o.out[m][i][2 * r + e] = (o.out[m][i][2 * r + e] + o.sum[m][r]) * own[e];
+        for (int r = 0; r < 2; r++) o.out[m][i][2 * r + e] = (o.out[m][i][2 * r + e] - excess[m][r]) * ratio[e];
   }
+}
+
+// One tile of keys for a warp's rows.
+template <class C, bool kMasked>
+__device__ __forceinline__ void take_tile(const AttentionArgs& a, const Memory<C>& memory, int tile, Accumulators<C>& o,
+                                          Shared q, Shared k, Shared v) {
+  const float k_scale = memory.facts().k_scale[tile & 1];
+  uint32_t p[C::kMmas][C::kBlocks / 4][4];
+  float factor[C::kMmas][2];
 #pragma unroll
-  for (int m = 0; m < C::kMmas; m++)
+  for (int m = 0; m < C::kMmas; m++) {
+    int s[C::kBlocks][4];
+    multiply_scores<C>(s, q + m * 16 * C::kPanel, k);
+    float unit[2], maxima[2];
 #pragma unroll
-    for (int r = 0; r < 2; r++) o.sum[m][r] = 0;
+    for (int r = 0; r < 2; r++) {
+      unit[r] = memory.scale()[Memory<C>::row(m, r)] * k_scale;
+      unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
+    }
+    uint32_t codes[2] = {0, 0};
+    if constexpr (kMasked) {
+      masked_exponentials<C, C::kMask>(a, memory.facts().work, tile, Memory<C>::row(m, 0), s, unit, p[m], codes, maxima);
+    } else {
+      exponentials<C>(s, unit, p[m], codes, maxima);
+    }
+    enter_frame<C>(memory, o, m, codes, maxima, factor[m]);
+  }
+  add_values<C>(o, p, factor, v);
 }
 
 }  // namespace clary::cuda

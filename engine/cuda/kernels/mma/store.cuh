@@ -82,12 +82,12 @@ __device__ __forceinline__ int64_t part_row(const AttentionArgs& a, const Sequen
 
 // REQUIRES every thread of the block to be past its last tile: the memory of K and V is used.
 template <class C>
-__device__ __forceinline__ void store_rows(const AttentionArgs& a, const Work& w, Accumulators<C>& o, const float* unit,
-                                           uint8_t* memory) {
+__device__ __forceinline__ void store_rows(const AttentionArgs& a, const Memory<C>& memory, const Accumulators<C>& o) {
+  const Work& w = memory.facts().work;
   constexpr int kPitch = C::kDim + 8, kWarpRows = C::kRows / C::kWarps;
   static_assert(C::kWarps * 16 * kPitch * 4 <= C::kQ + 2 * (C::kK + C::kV));
   const int g = lane() >> 2, t = lane() & 3;
-  float* rows = reinterpret_cast<float*>(memory) + warp() * 16 * kPitch;
+  float* rows = reinterpret_cast<float*>(memory.base) + warp() * 16 * kPitch;
 #pragma unroll
   for (int m = 0; m < C::kMmas; m++) {
     const int first = w.row + warp() * kWarpRows + 16 * m;
@@ -95,20 +95,20 @@ __device__ __forceinline__ void store_rows(const AttentionArgs& a, const Work& w
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const float sum = sum_of_row(o.sum[m][r]);
-      const float all = sum + __shfl_sync(~0u, o.total, (lane() & ~3) + 2 * m + r);
+      const float all = sum + memory.total()[Memory<C>::row(m, r)];
       const float inverse = 1.0f / all;
 #pragma unroll
       for (int i = 0; i < C::kDim / 8; i++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           const int c = i * 8 + 2 * t + e;
-          const float x = fmaf(sum, -128.0f, o.out[m][i][2 * r + e]) * inverse * unit[c];
+          const float x = fmaf(sum, -128.0f, o.out[m][i][2 * r + e]) * inverse * memory.unit()[c];
           rows[(g + 8 * r) * kPitch + c] = all == 0 ? 0.0f : x;
         }
       const int row = first + g + 8 * r;
       if (t != 0 || row >= w.rows) continue;
-      // a sum counts codes, 255 to one, in units of 2^(frame - 149)
-      const float log2_sum = all == 0 ? -kInfinity : o.frame[m][r] + (log2_fast(all) + (149.0f - 7.99435344f));
+      // a sum counts codes, 255 to one, in units of 2^(frame + kFrameLead - 149)
+      const float log2_sum = all == 0 ? -kInfinity : memory.frame()[Memory<C>::row(m, r)] + (log2_fast(all) + (149.0f - kFrameLead - 7.99435344f));
       if (w.shares > 1) {
         a.part_lse[part_row(a, w.sequence, w.key_head, w.share, w.rows, row)] = log2_sum;
       } else if (a.lse) {
