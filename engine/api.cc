@@ -6,6 +6,7 @@
 #include "clary/clary.h"
 #include "cpu/backend.h"
 #include "cpu/threads.h"
+#include "cuda/backend.h"
 #include "device.h"
 #include "env.h"
 #include "plan.h"
@@ -16,7 +17,12 @@
 namespace clary {
 namespace {
 
-Plan plan_of(const Problem& p) { return choose(p, cpu_device(), env().force, cpu::concurrency(p.executor)); }
+Plan plan_of(const Problem& p) {
+  Device device;
+  Plan plan;
+  if (plan.why = find_device(p.device_type, p.device_id, &device); !plan.why) return plan;
+  return choose(p, device, env().force, device.type == CLARY_CPU ? cpu::concurrency(p.executor) : 0);
+}
 
 Status attention(const clary_attention_args* args) {
   Problem p;
@@ -98,7 +104,15 @@ clary_status clary_explain(const clary_attention_args* args, int32_t format, cha
 }
 
 clary_status clary_info(char* buffer, size_t capacity, size_t* needed) {
-  return guarded([&] { return sized(cpu::info(cpu_device(), buffer, capacity), needed); });
+  return guarded([&] {
+    Text text(buffer, capacity);
+    text.add("{\"version\": \"%s\", \"abi\": %d, \"cpu\": ", CLARY_VERSION, CLARY_ABI_VERSION);
+    cpu::info(cpu_device(), &text);
+    text.add(", \"cuda\": ");
+    cuda::info(&text);
+    text.add("}");
+    return sized(text.length(), needed);
+  });
 }
 
 const char* clary_version(void) { return CLARY_VERSION; }

@@ -1,7 +1,9 @@
-// The CPU probe: instruction sets that both the core and the operating system provide.
+// Probes. CPU: instruction sets that both the core and the operating system provide. GPU: what the driver says of it.
 #include "device.h"
 
 #include <cstring>
+
+#include "engine/cuda/gpu.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -79,6 +81,22 @@ Device make() {
 const Device& cpu_device() {
   static const Device device = make();
   return device;
+}
+
+Status find_device(int32_t type, int32_t id, Device* device) {
+  if (type == CLARY_CPU) return *device = cpu_device(), Status();
+  const cuda::Gpu* gpu = nullptr;
+  if (Status s = cuda::gpu(id, &gpu); !s) return s;
+  *device = {};
+  device->type = CLARY_CUDA;
+  std::memcpy(device->name, gpu->name, sizeof device->name);
+  device->capability = 10 * gpu->major + gpu->minor;
+  device->multiprocessors = gpu->multiprocessors;
+  device->shared_per_block = gpu->shared_per_block;
+  device->shared_per_multiprocessor = gpu->shared_per_multiprocessor;
+  device->clock = gpu->clock / 1000;
+  device->bandwidth = static_cast<int>(int64_t{2} * gpu->memory_clock * (gpu->memory_bus / 8) / 1000000);
+  return {};
 }
 
 }  // namespace clary

@@ -28,7 +28,10 @@ constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitiali
 
 // CUdevice_attribute.
 enum DeviceAttribute : int32_t {
+  kClock = 13,  // kHz, the highest
   kMultiprocessors = 16,
+  kMemoryClock = 36,     // kHz
+  kMemoryBusWidth = 37,  // bits
   kL2Size = 38,
   kMajor = 75,
   kMinor = 76,

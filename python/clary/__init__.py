@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._call import Explanation
 
-__all__ = ["attention", "doctor", "explain", "info", "set_threads", "stats"]
+__all__ = ["attention", "doctor", "explain", "info", "policy", "set_threads", "stats"]
 
 _backends: dict[type, ModuleType] = {}  # type of q -> the module that serves it
 
@@ -70,8 +70,8 @@ def attention(
     return_lse    also returns log(sum(exp(scores))), f32 [B, Hq, Lq]; -inf where no key is seen.
     out           where to write: f16, bf16 or f32, last stride 1, memory of its own.
 
-    A row that sees no key gives 0. Torch calls that no backend serves run scaled_dot_product_attention; stats() counts
-    them. Raises TypeError (dtype, keyword), ValueError (shape, range), NotImplementedError (not served, without torch),
+    A row that sees no key gives 0. Torch calls that no backend serves, or that it does faster, run
+    scaled_dot_product_attention; stats() counts them. Raises TypeError (dtype, keyword), ValueError (shape, range), NotImplementedError (not served, without torch),
     MemoryError, RuntimeError (a tensor that requires grad, a device's failure, no library).
     """
     return (_backends.get(type(q)) or _find_backend(q)).attention(
@@ -100,6 +100,16 @@ def stats(reset: bool = False) -> dict[str, Any]:
     from . import _call
 
     return _call.stats(reset)
+
+
+def policy(*, never_slower: bool | None = None) -> dict[str, Any]:
+    """How calls are decided, after the change asked for, if any.
+
+    never_slower   True (the default): torch calls that scaled_dot_product_attention is estimated to do faster run that.
+    """
+    from . import _call
+
+    return _call.policy(never_slower)
 
 
 def set_threads(count: int) -> int:

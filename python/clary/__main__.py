@@ -13,6 +13,7 @@ def main() -> int:
     doctor = verbs.add_parser("doctor", help="prove every backend on this machine against float64")
     doctor.add_argument("--json", action="store_true")
     doctor.add_argument("--one", metavar="TARGET", help=argparse.SUPPRESS)
+    doctor.add_argument("--device", type=int, default=-1, help=argparse.SUPPRESS)
     verbs.add_parser("info", help="this machine as the library sees it, as JSON")
     explain = verbs.add_parser("explain", help="which variant a problem of this shape would get, and why")
     explain.add_argument("shape", help="of q: B,H,L,D")
@@ -20,6 +21,7 @@ def main() -> int:
     explain.add_argument("--dtype", choices=("f16", "bf16", "f32"), default="f16")
     explain.add_argument("--accuracy", choices=("exact", "high", "standard", "fast"), default="standard")
     explain.add_argument("--causal", choices=("upper_left", "lower_right"), default=False)
+    explain.add_argument("--cuda", type=int, default=-1, metavar="N", help="on GPU N, not on the CPU")
     explain.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
@@ -29,13 +31,13 @@ def main() -> int:
         if args.verb == "info":
             print(json.dumps(_lib.info(), indent=2))
         elif args.verb == "doctor" and args.one:
-            print(json.dumps(_doctor.check_one(args.one)))
+            print(json.dumps(_doctor.check_one(args.one, args.device)))
         elif args.verb == "doctor":
             return 0 if _doctor.main(args.json, sys.stdout) else 1
         else:
             code = {"f16": _lib.F16, "bf16": _lib.BF16, "f32": _lib.F32}[args.dtype]
             shapes = [tuple(int(n) for n in text.split(",")) for text in (args.shape, args.kv or args.shape)]
-            q, kv = (_doctor.Floats(shape, allocate=False, code=code) for shape in shapes)
+            q, kv = (_doctor.Floats(shape, False, code, args.cuda) for shape in shapes)
             call = _call.Arguments(q, kv, kv, causal=args.causal, accuracy=args.accuracy)
             answer = _call.explain(_doctor, "nothing", *call)
             print(json.dumps(answer.plan or {"variant": None, "reason": answer.reason}) if args.json else answer)

@@ -16,8 +16,8 @@ from collections import defaultdict
 from typing import Any, DefaultDict
 
 F16, BF16, F32, BOOL = 1, 2, 3, 4  # clary_dtype
-HAS_SCALE, HAS_WINDOW = 1, 2
-OK, NOT_SUPPORTED, WORKSPACE_TOO_SMALL = 0, 5, 6
+HAS_SCALE, HAS_WINDOW, NOT_SLOWER = 1, 2, 4
+OK, NOT_SUPPORTED, WORKSPACE_TOO_SMALL, NO_DEVICE = 0, 5, 6, 7
 
 # clary_attention_args in three parts, each written on its own. A tensor: data, shape[4], stride[4], dtype, reserved.
 _TENSOR = "Q4q4qii"
@@ -38,6 +38,8 @@ class NotSupported(NotImplementedError):
 
 
 _ERRORS = {1: ValueError, 2: ValueError, 3: ValueError, 4: TypeError, NOT_SUPPORTED: NotSupported, 8: MemoryError}
+if not os.environ.get("CLARY_FORCE"):  # what is forced never falls back
+    _ERRORS[NO_DEVICE] = NotSupported
 
 _library: ctypes.CDLL | None = None
 
@@ -114,7 +116,6 @@ class Frame:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
         self.extras = False  # whether the EXTRAS part may be anything but zero
         self.workspace: Any = None  # owns the memory that the MEMORY part names
-        self.device_bytes = 0  # of device workspace that an earlier call needed, up to CACHED_WORKSPACE
         self.counts: DefaultDict[bytes, int] = defaultdict(int)
 
     def head(self) -> memoryview:
