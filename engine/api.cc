@@ -32,6 +32,9 @@ Status attention(const clary_attention_args* args) {
   if (!plan) return plan.why;
   if (p.device_type == CLARY_CPU)
     if (Status s = p.check_lengths(); !s) return s;
+  if (p.device_type == CLARY_CUDA && env().device[0])
+    return Status::error(CLARY_NO_DEVICE, "Unset CLARY_DEVICE to run.", "CLARY_DEVICE=%.60s is for planning only",
+                         env().device);
   trace_plan(p, plan);
   if (p.workspace_size < plan.workspace || (plan.workspace && !p.workspace))
     return Status::error(CLARY_WORKSPACE_TOO_SMALL, "Ask clary_workspace_size for the size of this call.",

@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "engine/cuda/gpu.h"
+#include "engine/cuda/planning.h"
+#include "engine/env.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -76,6 +78,14 @@ Device make() {
   return d;
 }
 
+Status known_gpu(const char* name, Device* device) {
+  for (const Device& d : cuda::known_gpus())
+    if (std::strcmp(d.name, name) == 0) return *device = d, Status();
+  return Status::error(CLARY_INVALID_ARGUMENT,
+                       "engine/cuda/planning.cc lists them: T4, A100 80GB, RTX 4090, H200 and so on.",
+                       "CLARY_DEVICE names no known GPU: \"%.60s\"", name);
+}
+
 }  // namespace
 
 const Device& cpu_device() {
@@ -85,6 +95,7 @@ const Device& cpu_device() {
 
 Status find_device(int32_t type, int32_t id, Device* device) {
   if (type == CLARY_CPU) return *device = cpu_device(), Status();
+  if (env().device[0]) return known_gpu(env().device, device);
   const cuda::Gpu* gpu = nullptr;
   if (Status s = cuda::gpu(id, &gpu); !s) return s;
   *device = {};

@@ -43,7 +43,8 @@ struct Device {
 // The machine's CPU, probed once (cpuid and xgetbv, or the auxiliary vector).
 const Device& cpu_device();
 
-// The device of clary_device_type `type` and number `id`: the CPU, or a GPU as its driver describes it; makes no context on it.
+// The device of clary_device_type `type` and number `id`: the CPU, or a GPU as its driver describes it, without a context there;
+// with CLARY_DEVICE the GPU of that name (cuda/planning.h), which is then good for planning only.
 Status find_device(int32_t type, int32_t id, Device* device);
 
 }  // namespace clary

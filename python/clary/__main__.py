@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 
@@ -22,11 +23,14 @@ def main() -> int:
     explain.add_argument("--accuracy", choices=("exact", "high", "standard", "fast"), default="standard")
     explain.add_argument("--causal", choices=("upper_left", "lower_right"), default=False)
     explain.add_argument("--cuda", type=int, default=-1, metavar="N", help="on GPU N, not on the CPU")
+    explain.add_argument("--gpu", metavar="NAME", help='on a GPU that need not be here, such as "RTX 4090"')
     explain.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
     from . import _call, _doctor, _lib
 
+    if args.verb == "explain" and args.gpu:
+        os.environ["CLARY_DEVICE"], args.cuda = args.gpu, 0
     try:
         if args.verb == "info":
             print(json.dumps(_lib.info(), indent=2))

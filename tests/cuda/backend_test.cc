@@ -28,6 +28,7 @@ class BackendTest : public testing::Test {
   void TearDown() override {
     EXPECT_EQ(fake->pushes, fake->pops);
     set_force_for_test(nullptr);
+    set_device_for_test(nullptr);
     set_driver_for_test(nullptr);
   }
 
@@ -174,6 +175,17 @@ TEST_F(BackendTest, NoDriverIsSaid) {
   ASSERT_EQ(clary_info(line, sizeof line, nullptr), CLARY_OK);
   EXPECT_TRUE(test::JsonReader::valid(line)) << line;
   EXPECT_NE(std::strstr(line, "no NVIDIA driver"), nullptr) << line;
+}
+
+TEST_F(BackendTest, OtherCardsCanBePlannedForButNotRun) {
+  set_driver_for_test("/nonexistent/libcuda.so.1");
+  set_device_for_test("RTX 4090");
+  Call call;
+  EXPECT_NE(explained(call).find("cuda:sm89:int8"), std::string::npos);
+  EXPECT_EQ(call.run(), CLARY_NO_DEVICE);
+  EXPECT_NE(std::strstr(clary_last_error(), "planning only"), nullptr);
+  set_device_for_test("RTX 3.14");
+  EXPECT_NE(explained(call).find("no known GPU"), std::string::npos);
 }
 
 TEST_F(BackendTest, InfoAndExplainMakeNoContext) {
