@@ -1,6 +1,7 @@
 // The two launches of preprocessing: sizes, places and constants.
 #include "engine/cuda/quantise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
