@@ -20,7 +20,8 @@ import clary
 
 
 class NumPy:
-    name = "numpy"
+    name, device = "numpy", "cpu"
+    tight = "exact"  # the most accurate word that the library serves there
     _types = {"f32": np.float32, "f16": np.float16}
 
     def array(self, x: Any, dtype: str = "f32") -> Any:
@@ -55,6 +56,7 @@ class Torch:
         import torch
 
         self.torch, self.device = torch, device
+        self.tight = "standard" if device == "cuda" else "exact"
         self._types = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
     def array(self, x: Any, dtype: str = "f32") -> Any:
