@@ -23,10 +23,9 @@ GPU = {name: bound for (name,), bound in _table("CLARY_GPU").items()}
 
 def use_gpu_bounds() -> None:
     """The GPU's rows, of which `short` holds here: it quantises problems that a CPU would not."""
-    bounds = _table("CLARY_GPU_BOUND")
-    for accuracy in ("high", "standard", "fast"):
-        BOUND[accuracy, "normal"] = bounds[accuracy, "short"]
-    LSE_BOUND.update(_table("CLARY_GPU_LSE_BOUND"))
+    for table, on_gpu in ((BOUND, _table("CLARY_GPU_BOUND")), (LSE_BOUND, _table("CLARY_GPU_LSE_BOUND"))):
+        for accuracy in ("high", "standard", "fast"):
+            table[accuracy, "normal"] = on_gpu[accuracy, "short"]
 
 
 def visible(queries: int, keys: int, causal: Any = False, window: Any = None) -> np.ndarray:
