@@ -162,11 +162,11 @@ Status attention(const Gpu& gpu, const AttentionPlan& plan, Stream stream) {
   if (!plan.blocks) return {};
   AttentionArgs args = plan.args;
   Kernel kernel = nullptr, combine = nullptr;
-  if (Status s = find_kernel(gpu, kImage, plan.variant->kernel, &kernel); !s) return s;
+  const auto shared_bytes = static_cast<uint32_t>(plan.variant->shared_bytes);
+  if (Status s = find_kernel(gpu, kImage, plan.variant->kernel, &kernel, shared_bytes); !s) return s;
   if (plan.combine_blocks)
     if (Status s = find_kernel(gpu, kImage, "combine", &combine); !s) return s;
-  const Launch first = {kernel, plan.blocks, static_cast<uint32_t>(plan.variant->threads),
-                        static_cast<uint32_t>(plan.variant->shared_bytes)};
+  const Launch first = {kernel, plan.blocks, static_cast<uint32_t>(plan.variant->threads), shared_bytes};
   if (Status s = launch(gpu, stream, first, &args); !s) return s;
   return combine ? launch(gpu, stream, {combine, plan.combine_blocks, kCombineThreads}, &args) : Status();
 }

@@ -95,7 +95,8 @@ Status load_image(const Driver& d, State& s, const ImageEntry& entry, LoadedImag
 }
 
 // The kernel of one image; its code is on the device afterwards, so that a launch can no longer fail for want of it.
-Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& entry, const char* name, Kernel* kernel) {
+Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& entry, const char* name,
+                   uint32_t shared_bytes, Kernel* kernel) {
   LoadedImage* image = nullptr;
   if (Status status = load_image(d, s, entry, &image); !status) return status;
   LoadedKernel* found = nullptr;
@@ -114,6 +115,12 @@ Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& en
     Function function = nullptr;
     if (const Result r = d.kernel_function(&function, found->kernel); r != kSuccess)
       return driver_status(d, r, "loading GPU code");
+    constexpr uint32_t kSharedByDefault = 48 << 10;  // more has to be asked for
+    if (shared_bytes > kSharedByDefault) {
+      const auto bytes = static_cast<int>(shared_bytes);
+      if (const Result r = d.kernel_attribute(kMaxDynamicShared, bytes, found->kernel, g.handle); r != kSuccess)
+        return driver_status(d, r, "asking for shared memory");
+    }
     found->ready |= bit;
   }
   *kernel = found->kernel;
@@ -172,7 +179,7 @@ CurrentGpu::~CurrentGpu() {
   if (pushed_ && load_driver(&d)) d->context_pop(&popped);
 }
 
-Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel) {
+Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
   const Archive::Candidates candidates = embedded_images().find(image, g.major, g.minor);
@@ -186,25 +193,20 @@ Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* ke
     const ImageEntry& entry = *candidates.entries[i];
     const int ptx = g.ptx ? g.ptx : ptx_for_test;
     if (ptx && (entry.kind != ImageKind::kPtx || entry.sm != ptx)) continue;
-    last = load_kernel(*d, *state, g, entry, name, kernel);
+    last = load_kernel(*d, *state, g, entry, name, shared_bytes, kernel);
     if (last || last.code() != CLARY_NOT_SUPPORTED) return last;
   }
   return Status::error(
       CLARY_NOT_SUPPORTED, "Update the NVIDIA driver, or clary.",
       "no GPU code for %s (compute capability %d.%d), %s: %.100s", g.name, g.major, g.minor,
       candidates.entries[candidates.count - 1]->kind == ImageKind::kPtx ? "PTX included" : "and no PTX",
-      last.message());
+      last ? "none for this code path" : last.message());
 }
 
 Status launch(const Gpu& g, Stream stream, const Launch& l, void* arguments) {
   if (l.grid == 0) return {};
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
-  constexpr uint32_t kSharedByDefault = 48 << 10;  // more has to be asked for
-  if (l.shared_bytes > kSharedByDefault) {
-    const Result r = d->kernel_attribute(kMaxDynamicShared, static_cast<int>(l.shared_bytes), l.kernel, g.handle);
-    if (r != kSuccess) return driver_status(*d, r, "asking for shared memory");
-  }
   LaunchAttribute attribute = {};
   attribute.id = kProgrammaticSerialization;
   attribute.value.flag = 1;

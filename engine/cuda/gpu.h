@@ -37,8 +37,9 @@ class CurrentGpu {
 };
 
 // Kernel `name` of image `image` ("any/quantise"), loaded for `gpu`: the best image it can run, compiled by the driver from PTX
-// if there is no other. One CUlibrary per image, for all devices. REQUIRES gpu to be current.
-Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel);
+// if there is no other. One CUlibrary per image, for all devices. `shared_bytes`: dynamic ones its launches take, always as many.
+// REQUIRES gpu to be current.
+Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes = 0);
 
 struct Launch {
   Kernel kernel;

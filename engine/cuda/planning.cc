@@ -2,6 +2,7 @@
 #include "engine/cuda/planning.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -16,23 +17,27 @@ constexpr CodePath kPaths[] = {{"sm75", 75}, {"sm80", 80}, {"sm89", 89}, {"sm120
 // ---- rates -------------------------------------------------------------------------------------------------------------
 
 // Operations (4 B Hq Lq Lk D of a call) a multiprocessor does per clock of the card's highest clock, for head_dims up to 64, 128,
-// 256. `plain`: SDPA on f16 and bf16 without a mask; `masked`: with one; `f32`: on f32.
+// 256, at many keys. `plain`: what SDPA chooses for f16 and bf16 without a mask; `masked`: with one; `f32`: for f32.
 struct Rates {
   int capability;  // from here on
   float standard[3], high[3], plain[3], masked[3], f32[3];
 };
 // docs/cuda.md says where each row comes from.
 constexpr Rates kRates[] = {
-    {75, {700, 850, 800}, {500, 600, 560}, {340, 390, 300}, {300, 340, 260}, {50, 55, 50}},
-    {80, {1500, 2000, 1900}, {1100, 1350, 1250}, {1100, 1310, 1150}, {700, 800, 600}, {110, 120, 90}},
-    {86, {1250, 1500, 1400}, {420, 480, 450}, {430, 500, 430}, {300, 340, 260}, {110, 115, 90}},
-    {90, {1900, 2290, 2200}, {1300, 1500, 1400}, {1170, 1340, 1260}, {700, 800, 600}, {110, 120, 90}},
-    {100, {700, 850, 800}, {700, 850, 800}, {3000, 4000, 3500}, {700, 800, 600}, {110, 120, 90}},
-    {120, {1250, 1500, 1400}, {420, 480, 450}, {450, 520, 450}, {300, 340, 260}, {110, 115, 90}},
+    {75, {600, 720, 550}, {450, 540, 500}, {340, 390, 300}, {300, 340, 260}, {50, 55, 50}},
+    {80, {1300, 1700, 1450}, {950, 1150, 1050}, {1100, 1310, 1150}, {700, 800, 600}, {110, 120, 90}},
+    {86, {1050, 1270, 1150}, {400, 450, 420}, {430, 500, 430}, {300, 340, 260}, {110, 115, 90}},
+    {90, {1560, 1900, 1600}, {1100, 1250, 1150}, {1750, 2380, 2600}, {850, 1150, 1150}, {160, 174, 130}},
+    {100, {600, 720, 650}, {600, 720, 650}, {3000, 4000, 3500}, {700, 800, 600}, {110, 120, 90}},
+    {120, {1050, 1270, 1150}, {400, 450, 420}, {450, 520, 450}, {300, 340, 260}, {110, 115, 90}},
 };
-constexpr double kLaunch = 3e-6;          // seconds between dependent launches
+// Measured on an H200 (bench/results/gpu-h200.json).
+constexpr double kOverhead = 10e-6;       // seconds a call of ours takes beyond one of SDPA's: launches, host
 constexpr double kPreprocessShare = 0.6;  // of the memory's bandwidth that quantising reaches
 constexpr double kReadShare = 0.75;       // the same of reading K and V
+constexpr double kExtraKeys = 512;        // keys' worth of time that a block of ours takes to begin and end
+constexpr double kMaskShare = 0.24;       // of our rate that is left with a mask
+constexpr double kCausalShare = 0.65, kCausalShareSdpa = 0.88;
 
 const Rates& rates_of(int capability) {
   const Rates* found = kRates;
@@ -127,25 +132,40 @@ bool sdpa_serves(const Problem& p) {
 Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
   const Rates& r = rates_of(d.capability);
   const int dim = std::max(p.D, p.Dv), at = dim <= 64 ? 0 : dim <= 128 ? 1 : 2;
-  const double size = p.q.dtype == CLARY_F32 ? 4 : 2;
-  const double q = static_cast<double>(p.B * p.Hq) * static_cast<double>(p.Lq);
-  const double k = static_cast<double>(p.B * p.Hkv) * static_cast<double>(p.Lk);
-  const double ops = 2.0 * q * static_cast<double>(p.Lk) * (p.D + p.Dv) / (p.causal == CLARY_CAUSAL_NONE ? 1 : 2);
-  // Both cut the queries into blocks of 128 rows, and share out the keys where that makes too few of them; our tiles are of the
-  // padded head_dim.
-  const double padded = static_cast<double>(padded_dim(dim)) / dim;
-  const double clocks = 1e6 * d.clock * d.multiprocessors, bytes_per_s = 1e9 * d.bandwidth;
-  const auto seconds = [&](double work, const float (&rate)[3], double bytes) {
-    return std::max(work / (rate[at] * clocks), bytes / (kReadShare * bytes_per_s));
+  const bool causal = p.causal != CLARY_CAUSAL_NONE, mask = p.mask.present(), f32 = p.q.dtype == CLARY_F32;
+  const double queries = static_cast<double>(p.Lq), keys = static_cast<double>(p.Lk),
+               group = static_cast<double>(p.group());
+  const double heads = static_cast<double>(p.B * p.Hq), key_heads = static_cast<double>(p.B * p.Hkv),
+               sms = d.multiprocessors;
+  const double clocks = 1e6 * d.clock * sms, bandwidth = 1e9 * d.bandwidth;
+  const double q = heads * queries * p.D, kv = key_heads * keys * (p.D + p.Dv), out = heads * queries * p.Dv;
+  const double ops = 2 * heads * queries * keys * (p.D + p.Dv) / (causal ? 2 : 1);
+  const auto blocks = [](double rows) { return std::ceil(rows / 128); };
+  const auto seconds = [&](double work, double rate, double use, double bytes) {
+    return std::max(work / (rate * clocks), bytes / (kReadShare * bandwidth)) / std::min(use, 1.0);
   };
-  const double codes = q * p.D + k * (p.D + p.Dv);
-  const double tensors = codes * size, output = q * p.Dv * static_cast<double>(p.out.size());
-  const auto& theirs = p.q.dtype == CLARY_F32 ? r.f32 : p.mask.present() ? r.masked : r.plain;
-  const double mask = p.mask.present() ? static_cast<double>(p.B * p.Hq * p.Lq) * static_cast<double>(p.Lk) * 2 : 0;
   Estimate e{};
-  e.ours = 2 * kLaunch + (tensors + codes) / (kPreprocessShare * bytes_per_s) +
-           seconds(ops * padded, accuracy == CLARY_HIGH ? r.high : r.standard, codes + output);
-  e.sdpa = seconds(ops, theirs, tensors + output + mask);
+  // Ours: tiles of the padded head_dim; the queries of a key head's group in one block; two blocks on a multiprocessor, to fill
+  // which the keys are shared out where the blocks are few.
+  const double padded = static_cast<double>(padded_dim(dim)) / dim, row_blocks = blocks(queries * group);
+  const double filled = 128 * row_blocks / (queries * group);
+  const double shares = static_cast<double>(share_count(p.Lq * p.group(), p.Hkv, p.Lk));
+  const double rate = (accuracy == CLARY_HIGH ? r.high : r.standard)[at] * (mask     ? kMaskShare
+                                                                            : causal ? kCausalShare
+                                                                                     : 1);
+  e.ours = kOverhead + (q + kv) * (f32 ? 5 : 3) / (kPreprocessShare * bandwidth) +
+           seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate,
+                   key_heads * row_blocks * shares / (2 * sms), q + kv + out * static_cast<double>(p.out.size()));
+  // SDPA: K and V read for every head of a group. Where it takes cuDNN (9.0, 10.0), or anything but flash, few blocks leave
+  // multiprocessors idle.
+  const bool idles = f32 || mask || d.capability / 10 == 9 || d.capability / 10 == 10;
+  const double elements = q + kv * group + out, mask_bytes = mask ? heads * queries * keys : 0;
+  e.sdpa = seconds(ops,
+                   (f32    ? r.f32
+                    : mask ? r.masked
+                           : r.plain)[at] *
+                       (causal ? kCausalShareSdpa : 1),
+                   idles ? heads * blocks(queries) / sms : 1, elements * (f32 ? 4 : 2) + mask_bytes);
   return e;
 }
 

@@ -28,6 +28,7 @@ EXTRAS_AT = HEAD.size
 MEMORY_AT = EXTRAS_AT + EXTRAS.size
 SIZE = MEMORY_AT + MEMORY.size
 HEAD_SLICE, Q_WORD, K_WORD, V_WORD, OUT_WORD = slice(HEAD.size // 8), 6, 16, 26, 36  # in 64-bit words
+WORKSPACE_WORD, SIZE_WORD, STREAM_WORD = range(MEMORY_AT // 8, MEMORY_AT // 8 + 3)
 
 CACHED_WORKSPACE = 64 << 20  # bytes; larger ones live for one call
 _NAMES = {"win32": "clary.dll", "darwin": "libclary.dylib"}
@@ -131,7 +132,8 @@ class Frame:
         self.extras = False
 
     def set_memory(self, pointer: int, size: int, stream: int = 0) -> None:
-        MEMORY.pack_into(self.args, MEMORY_AT, pointer, size, stream, 0)
+        words = self.words
+        words[WORKSPACE_WORD], words[SIZE_WORD], words[STREAM_WORD] = pointer, size, stream
 
     def workspace_size(self) -> int:
         size = ctypes.c_uint64()

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/cuda/gpu.h"
+#include "engine/cuda/image.h"
 #include "engine/env.h"
 #include "fake_driver.h"
 #include "tests/json.h"
@@ -68,7 +69,7 @@ std::string explained(const Call& call) {
 }
 
 TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
-  Call call;
+  Call call(8192);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   EXPECT_STREQ(clary_last_variant(), "cuda:sm80:int8");
   ASSERT_EQ(fake->launches, 3);
@@ -120,7 +121,12 @@ TEST_F(BackendTest, NothingToDoLaunchesNothing) {
 }
 
 TEST_F(BackendTest, ForcedCodePathsComeFromTheirPtx) {
+  const Archive::Candidates built = embedded_images().find("mma/attention", 9, 0);
+  bool older = false;
+  for (int i = 0; i < built.count; i++)
+    older |= built.entries[i]->kind == ImageKind::kPtx && built.entries[i]->sm == 75;
   for (const char* path : {"sm75", "sm80"}) {
+    if (std::strcmp(path, "sm75") == 0 && !older) continue;  // not among FAMILIES of tools/build_images.py
     set_driver_for_test(CLARY_FAKE_DRIVER);
     fake->loads = fake->ptx_loads = 0;
     set_force_for_test((std::string("cuda:") + path).c_str());
