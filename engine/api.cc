@@ -6,6 +6,7 @@
 #include "clary/clary.h"
 #include "cpu/backend.h"
 #include "cpu/threads.h"
+#include "cuda/backend.h"
 #include "device.h"
 #include "env.h"
 #include "plan.h"
@@ -16,7 +17,12 @@
 namespace clary {
 namespace {
 
-Plan plan_of(const Problem& p) { return choose(p, cpu_device(), env().force, cpu::concurrency(p.executor)); }
+Plan plan_of(const Problem& p) {
+  Device device;
+  Plan plan;
+  if (plan.why = find_device(p.device_type, p.device_id, &device); !plan.why) return plan;
+  return choose(p, device, env().force, device.type == CLARY_CPU ? cpu::concurrency(p.executor) : 0);
+}
 
 Status attention(const clary_attention_args* args) {
   Problem p;
@@ -26,6 +32,9 @@ Status attention(const clary_attention_args* args) {
   if (!plan) return plan.why;
   if (p.device_type == CLARY_CPU)
     if (Status s = p.check_lengths(); !s) return s;
+  if (p.device_type == CLARY_CUDA && env().device[0])
+    return Status::error(CLARY_NO_DEVICE, "Unset CLARY_DEVICE to run.", "CLARY_DEVICE=%.60s is for planning only",
+                         env().device);
   trace_plan(p, plan);
   if (p.workspace_size < plan.workspace || (plan.workspace && !p.workspace))
     return Status::error(CLARY_WORKSPACE_TOO_SMALL, "Ask clary_workspace_size for the size of this call.",
@@ -98,7 +107,15 @@ clary_status clary_explain(const clary_attention_args* args, int32_t format, cha
 }
 
 clary_status clary_info(char* buffer, size_t capacity, size_t* needed) {
-  return guarded([&] { return sized(cpu::info(cpu_device(), buffer, capacity), needed); });
+  return guarded([&] {
+    Text text(buffer, capacity);
+    text.add("{\"version\": \"%s\", \"abi\": %d, \"cpu\": ", CLARY_VERSION, CLARY_ABI_VERSION);
+    cpu::info(cpu_device(), &text);
+    text.add(", \"cuda\": ");
+    cuda::info(&text);
+    text.add("}");
+    return sized(text.length(), needed);
+  });
 }
 
 const char* clary_version(void) { return CLARY_VERSION; }

@@ -1,7 +1,11 @@
-// The CPU probe: instruction sets that both the core and the operating system provide.
+// Probes. CPU: instruction sets that both the core and the operating system provide. GPU: what the driver says of it.
 #include "device.h"
 
 #include <cstring>
+
+#include "engine/cuda/gpu.h"
+#include "engine/cuda/planning.h"
+#include "engine/env.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -74,11 +78,36 @@ Device make() {
   return d;
 }
 
+Status known_gpu(const char* name, Device* device) {
+  for (const Device& d : cuda::known_gpus())
+    if (std::strcmp(d.name, name) == 0) return *device = d, Status();
+  return Status::error(CLARY_INVALID_ARGUMENT,
+                       "engine/cuda/planning.cc lists them: T4, A100 80GB, RTX 4090, H200 and so on.",
+                       "CLARY_DEVICE names no known GPU: \"%.60s\"", name);
+}
+
 }  // namespace
 
 const Device& cpu_device() {
   static const Device device = make();
   return device;
+}
+
+Status find_device(int32_t type, int32_t id, Device* device) {
+  if (type == CLARY_CPU) return *device = cpu_device(), Status();
+  if (env().device[0]) return known_gpu(env().device, device);
+  const cuda::Gpu* gpu = nullptr;
+  if (Status s = cuda::gpu(id, &gpu); !s) return s;
+  *device = {};
+  device->type = CLARY_CUDA;
+  std::memcpy(device->name, gpu->name, sizeof device->name);
+  device->capability = 10 * gpu->major + gpu->minor;
+  device->multiprocessors = gpu->multiprocessors;
+  device->shared_per_block = gpu->shared_per_block;
+  device->shared_per_multiprocessor = gpu->shared_per_multiprocessor;
+  device->clock = gpu->clock / 1000;
+  device->bandwidth = static_cast<int>(int64_t{2} * gpu->memory_clock * (gpu->memory_bus / 8) / 1000000);
+  return {};
 }
 
 }  // namespace clary

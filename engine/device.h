@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "clary/clary.h"
+#include "status.h"
 
 namespace clary {
 
@@ -25,6 +26,13 @@ struct Device {
   uint32_t cpu_features = 0;
   char name[64] = {0};
 
+  // Of a GPU; zero elsewhere.
+  int capability = 0;  // 10 * major + minor
+  int multiprocessors = 0;
+  int shared_per_block = 0, shared_per_multiprocessor = 0;  // bytes
+  int clock = 0;                                            // MHz, the highest
+  int bandwidth = 0;                                        // GB/s of its memory
+
   static Device fake_cpu(uint32_t features) {
     Device d;
     d.cpu_features = features;
@@ -34,5 +42,9 @@ struct Device {
 
 // The machine's CPU, probed once (cpuid and xgetbv, or the auxiliary vector).
 const Device& cpu_device();
+
+// The device of clary_device_type `type` and number `id`: the CPU, or a GPU as its driver describes it, without a context there;
+// with CLARY_DEVICE the GPU of that name (cuda/planning.h), which is then good for planning only.
+Status find_device(int32_t type, int32_t id, Device* device);
 
 }  // namespace clary

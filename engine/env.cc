@@ -15,6 +15,7 @@ void copy(char* to, size_t capacity, const char* from) {
 Env read() {
   Env e{};
   copy(e.force, sizeof e.force, std::getenv("CLARY_FORCE"));
+  copy(e.device, sizeof e.device, std::getenv("CLARY_DEVICE"));
   const char* threads = std::getenv("CLARY_THREADS");
   e.threads = threads ? static_cast<int>(std::strtol(threads, nullptr, 10)) : 0;
   if (e.threads < 0) e.threads = 0;
@@ -31,5 +32,9 @@ Env& state() {
 const Env& env() { return state(); }
 
 void set_force_for_test(const char* force) { copy(state().force, sizeof state().force, force ? force : read().force); }
+
+void set_device_for_test(const char* device) {
+  copy(state().device, sizeof state().device, device ? device : read().device);
+}
 
 }  // namespace clary

@@ -18,8 +18,8 @@ struct Backend {
 };
 
 // The arithmetic of a sequence's rows; see quant/formats.h and docs/numerics.md.
-enum class Arithmetic : uint8_t { kInt8, kInt16, kBf16, kF32, kDirect };
-constexpr int kArithmetics = 5;
+enum class Arithmetic : uint8_t { kInt8, kInt16, kBf16, kF32, kDirect, kInt8F16 };
+constexpr int kArithmetics = 5;  // of a CPU; kInt8F16, int8 scores and 16-bit values, is a GPU's
 const char* arithmetic_name(Arithmetic a);
 
 // What one sequence (a batch entry, or a varlen sequence) gets. Depends on that sequence alone, so that a result never
@@ -36,10 +36,12 @@ struct SequencePlan {
 
 struct Plan {
   const Backend* backend = nullptr;          // null: no plan, see why
-  const void* target = nullptr;              // backend's choice (cpu: const Target*)
+  const void* target = nullptr;              // backend's choice (cpu: const Target*, cuda: const AttentionVariant*)
+  const void* path = nullptr;                // cuda: const CodePath*
   Arithmetic arithmetic = Arithmetic::kF32;  // of a sequence of Lq queries and Lk keys
   bool forced_arithmetic = false;            // all sequences use it
   int workers = 1;
+  float speedup = 0;       // over torch's SDPA as estimated; 0: unknown
   uint64_t workspace = 0;  // bytes
   char variant[64] = {0};  // "cpu:avx512vnni:int8"
   char reason[160] = {0};  // why this and not another

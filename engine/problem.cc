@@ -74,6 +74,8 @@ const char* accuracy_name(int32_t accuracy) {
   return accuracy >= 0 && accuracy <= CLARY_FAST ? kNames[accuracy] : "?";
 }
 
+const char* device_type_name(int32_t type) { return type == CLARY_CUDA ? "a GPU" : "the CPU"; }
+
 Status Problem::from(const clary_attention_args* args, Problem* p) {
   constexpr uint64_t kFirstVersion = sizeof(clary_attention_args);
   if (!args) return Status::error(CLARY_INVALID_ARGUMENT, "Pass a clary_attention_args.", "args is null");
@@ -111,6 +113,7 @@ Status Problem::from(const clary_attention_args* args, Problem* p) {
   p->max_k = a.max_seqlen_k;
   p->device_type = a.device_type;
   p->device_id = a.device_id;
+  p->not_slower = a.flags & CLARY_NOT_SLOWER;
   p->stream = a.stream;
   p->workspace = static_cast<char*>(a.workspace);
   p->workspace_size = a.workspace_size;

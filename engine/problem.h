@@ -37,6 +37,7 @@ struct Problem {
   int64_t num_seqs = 0;  // varlen sequences, or B
   int64_t max_q = 0, max_k = 0;
   int32_t device_type = CLARY_CPU, device_id = 0;
+  bool not_slower = false;  // refuse what torch's SDPA does faster
   void* stream = nullptr;
   char* workspace = nullptr;
   uint64_t workspace_size = 0;
@@ -57,5 +58,6 @@ struct Problem {
 
 const char* dtype_name(int32_t dtype);
 const char* accuracy_name(int32_t accuracy);
+const char* device_type_name(int32_t type);
 
 }  // namespace clary

@@ -1,4 +1,4 @@
-// numerics.def as constants: kRounding_f16, kF32_score, kExp_u8, kOracle_code and so on. The tables of bounds are in compare.cc.
+// numerics.def as constants: kRounding_f16, kF32_score, kExp_u8, kGpu_scale, kOracle_code and so on. The tables of bounds are in compare.cc.
 #pragma once
 
 #define CLARY_BOUND(accuracy, data, bound)
@@ -9,6 +9,9 @@
 #define CLARY_F32(what, factor) [[maybe_unused]] constexpr double kF32_##what = factor;
 #define CLARY_BF16(what, bound) [[maybe_unused]] constexpr double kBf16_##what = bound;
 #define CLARY_EXP(what, bound) [[maybe_unused]] constexpr double kExp_##what = bound;
+#define CLARY_GPU_BOUND(accuracy, data, bound)
+#define CLARY_GPU_LSE_BOUND(accuracy, data, bound)
+#define CLARY_GPU(what, bound) [[maybe_unused]] constexpr double kGpu_##what = bound;
 #define CLARY_ORACLE(what, bound) [[maybe_unused]] constexpr double kOracle_##what = bound;
 
 namespace clary::test {
@@ -23,4 +26,7 @@ namespace clary::test {
 #undef CLARY_F32
 #undef CLARY_BF16
 #undef CLARY_EXP
+#undef CLARY_GPU_BOUND
+#undef CLARY_GPU_LSE_BOUND
+#undef CLARY_GPU
 #undef CLARY_ORACLE

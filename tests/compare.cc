@@ -19,6 +19,9 @@ struct Bound {
 #define CLARY_F32(what, factor)
 #define CLARY_BF16(what, bound)
 #define CLARY_EXP(what, bound)
+#define CLARY_GPU_BOUND(accuracy, data, bound)
+#define CLARY_GPU_LSE_BOUND(accuracy, data, bound)
+#define CLARY_GPU(what, bound)
 #define CLARY_ORACLE(what, bound)
 #define CLARY_LSE_BOUND(accuracy, data, bound)
 #define CLARY_BOUND(accuracy, data, bound) {#accuracy, #data, bound},

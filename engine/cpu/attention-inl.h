@@ -820,6 +820,8 @@ void attend(const AttendArgs& args, Rows& rows, Arithmetic a, char* scratch) {
       return;  // the planner gives it only to targets that have it
     case Arithmetic::kDirect:
       return Direct<T>::attend(args, rows, scratch);
+    case Arithmetic::kInt8F16:
+      return;  // a GPU's
   }
 }
 

@@ -158,22 +158,20 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
   return plan;
 }
 
-int info(const Device& device, char* buffer, size_t capacity) {
-  char built[256] = {0}, usable[256] = {0};
-  const auto add = [](char* list, size_t size, const char* name) {
-    std::snprintf(list + std::strlen(list), size - std::strlen(list), "%s\"%s\"", list[0] ? ", " : "", name);
-  };
-  for (int i = 0; i < targets().count; i++) {
-    const Target* t = targets().begin[i];
-    add(built, sizeof built, t->name);
-    if ((t->needs & device.cpu_features) == t->needs) add(usable, sizeof usable, t->name);
+void info(const Device& device, Text* text) {
+  text->add("{\"name\": \"%s\"", Escaped(device.name).c_str());
+  for (const bool usable : {false, true}) {
+    text->add(", \"%s\": [", usable ? "usable" : "built");
+    const char* comma = "";
+    for (int i = 0; i < targets().count; i++) {
+      const Target* t = targets().begin[i];
+      if (usable && (t->needs & device.cpu_features) != t->needs) continue;
+      text->add("%s\"%s\"", comma, t->name);
+      comma = ", ";
+    }
+    text->add("]");
   }
-  return std::snprintf(
-      buffer, capacity,
-      "{\"version\": \"%s\", \"abi\": %d, \"cpu\": {\"name\": \"%s\", \"built\": [%s], \"usable\": [%s], "
-      "\"best\": \"%s\", \"threads\": %d}, \"cuda\": null}",
-      CLARY_VERSION, CLARY_ABI_VERSION, device.name, built, usable, best_target(device.cpu_features)->name,
-      concurrency(nullptr));
+  text->add(", \"best\": \"%s\", \"threads\": %d}", best_target(device.cpu_features)->name, concurrency(nullptr));
 }
 
 }  // namespace cpu

@@ -28,7 +28,10 @@ constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitiali
 
 // CUdevice_attribute.
 enum DeviceAttribute : int32_t {
+  kClock = 13,  // kHz, the highest
   kMultiprocessors = 16,
+  kMemoryClock = 36,     // kHz
+  kMemoryBusWidth = 37,  // bits
   kL2Size = 38,
   kMajor = 75,
   kMinor = 76,
@@ -46,6 +49,7 @@ struct LaunchAttribute {
   } value;
 };
 constexpr int32_t kProgrammaticSerialization = 6;  // the grid may start before the one ahead of it in the stream ends
+constexpr int32_t kMaxDynamicShared = 8;           // CUfunction_attribute
 struct LaunchConfig {
   uint32_t grid[3], block[3];
   uint32_t shared_bytes;
@@ -74,6 +78,8 @@ static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchConfig, stream) ==
   X(library_unload, cuLibraryUnload, 12000, (Library library))                                                         \
   X(library_kernel, cuLibraryGetKernel, 12000, (Kernel * kernel, Library library, const char* name))                   \
   X(kernel_function, cuKernelGetFunction, 12000, (Function * function, Kernel kernel))                                 \
+  X(kernel_attribute, cuKernelSetAttribute, 12000,                                                                      \
+    (int32_t attribute, int value, Kernel kernel, DeviceHandle device))                                                \
   X(launch, cuLaunchKernelEx, 11060, (const LaunchConfig* config, Function function, void** parameters, void** extra)) \
   X(error_name, cuGetErrorName, 6000, (Result error, const char** name))
 

@@ -31,6 +31,7 @@ struct State {
   std::mutex mutex;
   int count = -1;
   std::array<std::unique_ptr<Gpu>, kMaxGpus> gpus;
+  std::array<Context, kMaxGpus> contexts = {};
   std::vector<LoadedImage> images;
 };
 State* state = new State;
@@ -54,13 +55,29 @@ Status probe(const Driver& d, int ordinal, Gpu* g) {
                  {kMultiprocessors, &g->multiprocessors},
                  {kSharedPerBlockOptin, &g->shared_per_block},
                  {kSharedPerMultiprocessor, &g->shared_per_multiprocessor},
-                 {kL2Size, &g->l2_size}};
+                 {kL2Size, &g->l2_size},
+                 {kClock, &g->clock},
+                 {kMemoryClock, &g->memory_clock},
+                 {kMemoryBusWidth, &g->memory_bus}};
   Result r = d.device_get(&g->handle, ordinal);
   for (const auto& w : kWanted)
     if (r == kSuccess) r = d.device_attribute(w.value, w.attribute, g->handle);
   if (r == kSuccess) r = d.device_name(g->name, sizeof g->name, g->handle);
-  if (r == kSuccess) r = d.primary_retain(&g->context, g->handle);
-  return driver_status(d, r, "opening the GPU");
+  return driver_status(d, r, "asking what the GPU is");
+}
+
+// The context of a GPU that gpu() has answered with, retained once.
+Status retain(const Driver& d, State& s, int ordinal, Context* context) {
+  const std::lock_guard lock(s.mutex);
+  const auto i = static_cast<size_t>(ordinal);
+  if (!s.contexts[i]) {
+    Context fresh = nullptr;
+    if (const Result r = d.primary_retain(&fresh, s.gpus[i]->handle); r != kSuccess)
+      return driver_status(d, r, "opening the GPU");
+    s.contexts[i] = fresh;
+  }
+  *context = s.contexts[i];
+  return {};
 }
 
 Status load_image(const Driver& d, State& s, const ImageEntry& entry, LoadedImage** image) {
@@ -78,7 +95,8 @@ Status load_image(const Driver& d, State& s, const ImageEntry& entry, LoadedImag
 }
 
 // The kernel of one image; its code is on the device afterwards, so that a launch can no longer fail for want of it.
-Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& entry, const char* name, Kernel* kernel) {
+Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& entry, const char* name,
+                   uint32_t shared_bytes, Kernel* kernel) {
   LoadedImage* image = nullptr;
   if (Status status = load_image(d, s, entry, &image); !status) return status;
   LoadedKernel* found = nullptr;
@@ -97,6 +115,12 @@ Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& en
     Function function = nullptr;
     if (const Result r = d.kernel_function(&function, found->kernel); r != kSuccess)
       return driver_status(d, r, "loading GPU code");
+    constexpr uint32_t kSharedByDefault = 48 << 10;  // more has to be asked for
+    if (shared_bytes > kSharedByDefault) {
+      const auto bytes = static_cast<int>(shared_bytes);
+      if (const Result r = d.kernel_attribute(kMaxDynamicShared, bytes, found->kernel, g.handle); r != kSuccess)
+        return driver_status(d, r, "asking for shared memory");
+    }
     found->ready |= bit;
   }
   *kernel = found->kernel;
@@ -137,10 +161,11 @@ Status gpu(int ordinal, const Gpu** result) {
 Status CurrentGpu::enter(const Gpu& g, Stream stream) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
-  Context now = nullptr;
+  Context context = nullptr, now = nullptr;
+  if (Status s = retain(*d, *state, g.ordinal, &context); !s) return s;
   Result r = d->context_current(&now);
-  if (r == kSuccess && now != g.context) {
-    r = d->context_push(g.context);
+  if (r == kSuccess && now != context) {
+    r = d->context_push(context);
     pushed_ = r == kSuccess;
   }
   int capturing = 0;
@@ -154,7 +179,7 @@ CurrentGpu::~CurrentGpu() {
   if (pushed_ && load_driver(&d)) d->context_pop(&popped);
 }
 
-Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel) {
+Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
   const Archive::Candidates candidates = embedded_images().find(image, g.major, g.minor);
@@ -166,15 +191,16 @@ Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* ke
   Status last;
   for (int i = 0; i < candidates.count; i++) {
     const ImageEntry& entry = *candidates.entries[i];
-    if (ptx_for_test && (entry.kind != ImageKind::kPtx || entry.sm != ptx_for_test)) continue;
-    last = load_kernel(*d, *state, g, entry, name, kernel);
+    const int ptx = g.ptx ? g.ptx : ptx_for_test;
+    if (ptx && (entry.kind != ImageKind::kPtx || entry.sm != ptx)) continue;
+    last = load_kernel(*d, *state, g, entry, name, shared_bytes, kernel);
     if (last || last.code() != CLARY_NOT_SUPPORTED) return last;
   }
   return Status::error(
       CLARY_NOT_SUPPORTED, "Update the NVIDIA driver, or clary.",
       "no GPU code for %s (compute capability %d.%d), %s: %.100s", g.name, g.major, g.minor,
       candidates.entries[candidates.count - 1]->kind == ImageKind::kPtx ? "PTX included" : "and no PTX",
-      last.message());
+      last ? "none for this code path" : last.message());
 }
 
 Status launch(const Gpu& g, Stream stream, const Launch& l, void* arguments) {

@@ -9,19 +9,21 @@ namespace clary::cuda {
 struct Gpu {
   int ordinal = -1;
   DeviceHandle handle = 0;
-  Context context = nullptr;  // the primary one, which torch uses too; retained once
-  int major = 0, minor = 0;   // compute capability
+  int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   int shared_per_block = 0, shared_per_multiprocessor = 0, l2_size = 0;  // bytes
+  int clock = 0, memory_clock = 0;                                       // kHz, the highest
+  int memory_bus = 0;                                                    // bits
+  int ptx = 0;  // not 0: its kernels come from the PTX for this compute capability (75: sm_75's code on any card)
   char name[64] = {0};
 };
 
 // Number of GPUs the driver shows (CUDA_VISIBLE_DEVICES applies).
 Status gpu_count(int* count);
-// GPU `ordinal`, its context retained. The pointer stays valid. Any thread.
+// What GPU `ordinal` is; makes no context. The pointer stays valid. Any thread.
 Status gpu(int ordinal, const Gpu** result);
 
-// Makes a GPU's context current for a scope and puts back what was there.
+// Makes a GPU's primary context (torch's too; retained by the first use) current for a scope and puts back what was there.
 class CurrentGpu {
  public:
   CurrentGpu() = default;
@@ -35,8 +37,9 @@ class CurrentGpu {
 };
 
 // Kernel `name` of image `image` ("any/quantise"), loaded for `gpu`: the best image it can run, compiled by the driver from PTX
-// if there is no other. One CUlibrary per image, for all devices. REQUIRES gpu to be current.
-Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel);
+// if there is no other. One CUlibrary per image, for all devices. `shared_bytes`: dynamic ones its launches take, always as many.
+// REQUIRES gpu to be current.
+Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes = 0);
 
 struct Launch {
   Kernel kernel;

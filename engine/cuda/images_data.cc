@@ -1,6 +1,7 @@
-// images.bin inside the library. CLARY_IMAGES is its path; CMake rebuilds this file when it changes.
+// images.bin inside the library. CLARY_IMAGES is its path; CMake rebuilds this file when it changes. Without it: no images.
 #include "engine/cuda/image.h"
 
+#ifdef CLARY_IMAGES
 __asm__(
     ".pushsection .rodata.clary_images, \"a\"\n"
     ".balign 64\n"
@@ -15,11 +16,16 @@ extern "C" {
 [[gnu::visibility("hidden")]] extern const uint8_t clary_images_begin[];
 [[gnu::visibility("hidden")]] extern const uint8_t clary_images_end[];
 }
+#endif
 
 namespace clary::cuda {
 
 const Archive& embedded_images() {
+#ifdef CLARY_IMAGES
   static const Archive archive({clary_images_begin, clary_images_end});
+#else
+  static const Archive archive;
+#endif
   return archive;
 }
 

@@ -1,6 +1,9 @@
 // Where every quantised byte lies in the workspace: the contract between the quantiser, the attention kernels and the tests.
 // Compiled for the host and for the device; nothing else states these layouts.
 //
+// Several sequences (varlen) lie in one head one after the other, each from first_row(cu, s, pad) on: no sum over the others is
+// needed to find it, and every sequence begins at a multiple of `pad` (rows of q: kRowPad, keys: kTileKeys, V scales: blocks).
+//
 // Names: Lp = tokens padded, Dp = head_dim padded (padded_dim), bh = batch * heads + head, panel = min(Dp, 128) channels.
 //
 //   q codes   s8 [bh][Dp / panel][Lq padded to kRowPad][panel]      chunks of 16 bytes swizzled (swizzle)
@@ -44,6 +47,9 @@ constexpr int kRowPad = 16;        // rows of one MMA
 constexpr int kPanelMax = 128;     // bytes of a swizzled row
 constexpr int kMeanChunks = 16;    // at most: partial sums of K per head
 constexpr int kMeanStep = 16;      // a sampled mean takes one key of so many
+constexpr int kShareBlocks = 256;  // keys of a sequence are shared out until it is about so many blocks of work
+constexpr int kShareRows = 64;     // taking blocks of so many rows
+constexpr int kMaxShares = 64;
 constexpr int kSampleFrom = 1024;  // keys from which on the mean is sampled: 64 samples
 
 CLARY_BOTH constexpr int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -65,6 +71,12 @@ CLARY_BOTH constexpr int64_t rows_offset(int dp, int64_t rows, int64_t row, int 
   const int64_t panel = position / width;
   const int in_panel = position % width;
   return (panel * rows + row) * width + swizzle(row, in_panel >> 4, width) * 16 + (in_panel & 15);
+}
+
+// Where sequence s begins when every sequence is padded to `pad`; cu[s] is the tokens before it. Rows for all of n sequences:
+// first_row(total, n, pad).
+CLARY_BOTH constexpr int64_t first_row(int64_t tokens_before, int64_t s, int64_t pad) {
+  return (tokens_before / pad + s) * pad;
 }
 
 // Slot of token `key` within its 16, so that the packed accumulators of Q K^T are an A fragment of P V as they stand: slots hold
@@ -100,6 +112,27 @@ CLARY_BOTH constexpr int64_t chunk_count(int64_t rows) { return ceil_div(rows, c
 CLARY_BOTH constexpr int64_t chunk_bound(int64_t rows) {
   const int64_t most = ceil_div(rows, 256);
   return most < kMeanChunks ? most : kMeanChunks;
+}
+
+// How many shares the keys of a sequence are cut into at most, and the keys of one, a multiple of kScaleKeys: functions of the
+// sequence's own shape, so that its bits depend on nothing else. `rows` are queries * heads per key head. More rows or fewer keys
+// never make more shares; shares * rows <= part_rows_bound unless there is only one.
+CLARY_BOTH constexpr int64_t share_count(int64_t rows, int64_t key_heads, int64_t keys) {
+  int64_t shares = kShareBlocks / (key_heads * ceil_div(rows < 1 ? 1 : rows, kShareRows));
+  if (shares > kMaxShares) shares = kMaxShares;
+  if (shares > keys / kScaleKeys) shares = keys / kScaleKeys;
+  return shares < 1 ? 1 : shares;
+}
+CLARY_BOTH constexpr int64_t share_keys(int64_t rows, int64_t key_heads, int64_t keys) {
+  return pad_to(ceil_div(keys, share_count(rows, key_heads, keys)), kScaleKeys);
+}
+CLARY_BOTH constexpr int64_t part_rows_bound(int64_t key_heads) { return kShareBlocks * kShareRows / key_heads; }
+
+// Dynamic shared memory of an attention block: Q, two stages of K and V; unit and ratio of V's scale per channel; scale, frame and sum per
+// row; what is the same for the block (kernels/mma/mainloop.cuh, Memory).
+constexpr int kAttentionFacts = 128;
+CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int value_bytes) {
+  return rows * dim + 2 * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts;
 }
 
 }  // namespace clary::cuda

@@ -1,6 +1,7 @@
 // The two launches of preprocessing: sizes, places and constants.
 #include "engine/cuda/quantise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -45,15 +46,20 @@ const char* suffix(int32_t dtype) { return dtype == CLARY_F16 ? "f16" : dtype ==
 Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantisePlan* plan) {
   *plan = {};
   QuantiseArgs& a = plan->args;
-  const int dp = padded_dim(p.D);
+  const int dp = options.dim ? options.dim : padded_dim(p.D);
   const int64_t q_heads = p.B * p.Hq, k_heads = p.B * p.Hkv;
-  const int64_t q_rows = pad_to(p.Lq, kRowPad), k_rows = pad_to(p.Lk, kTileKeys);
-  a.dvp = padded_dim(p.Dv);
+  // What a head takes of rows, work items or blocks of `pad` tokens.
+  const auto padded = [&](int64_t tokens, int64_t pad) {
+    return p.varlen() ? first_row(tokens, p.num_seqs, pad) : pad_to(tokens, pad);
+  };
+  const int64_t q_rows = padded(p.Lq, kRowPad), k_rows = padded(p.Lk, kTileKeys);
+  a.dp = dp;
+  a.dvp = options.dim ? options.dim : padded_dim(p.Dv);
   a.v_group = options.v_group;
   a.mean = options.mean;
 
-  const int64_t q_tiles = ceil_div(p.Lq, kTileKeys), k_tiles = k_rows / kTileKeys,
-                v_blocks = ceil_div(p.Lk, kScaleKeys);
+  const int64_t q_tiles = padded(p.Lq, kTileKeys) / kTileKeys, k_tiles = k_rows / kTileKeys,
+                v_blocks = padded(p.Lk, kScaleKeys) / kScaleKeys;
   const int64_t v_tiles = v_blocks * (a.dvp / kItemChannels);
   const int64_t items = q_heads * q_tiles + k_heads * (k_tiles + v_tiles);
   // Rows are counted, and rows times channels of one head addressed, in 32 bits.
@@ -66,6 +72,9 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.k = source_of(p.k);
   a.v = source_of(p.v);
   a.kv_lens = p.kv_lens;
+  a.cu_q = p.cu_q;
+  a.cu_k = p.cu_k;
+  a.sequences = static_cast<int32_t>(p.varlen() ? p.num_seqs : 1);
   a.q_tiles = static_cast<int32_t>(q_tiles);
   a.k_tiles = static_cast<int32_t>(k_tiles);
   a.v_tiles = static_cast<int32_t>(v_tiles);
@@ -74,6 +83,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.v_items = static_cast<int32_t>(k_heads * v_tiles);
   a.q_rows = static_cast<int32_t>(q_rows);
   a.k_rows = static_cast<int32_t>(k_rows);
+  a.v_blocks = static_cast<int32_t>(options.v_per_channel ? a.sequences : v_blocks);
 
   // Codes hold W x / (2 Dp) up to their factor (kernels/any/rotation.cuh): back to W x / sqrt(Dp), over 127.
   const double unit = 2.0 * std::sqrt(static_cast<double>(dp)) / kQ8Max;
@@ -87,7 +97,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
       sampled ? std::max<int64_t>(p.Lk / kMeanStep, std::min<int64_t>(p.Lk, kSampleFrom - 1)) : p.Lk;
   a.k_chunks = options.mean == kNoMean ? 0 : static_cast<int32_t>(chunk_bound(k_sampled));
   a.v_chunks = options.v_per_channel ? static_cast<int32_t>(chunk_bound(p.Lk)) : 0;
-  plan->statistics_blocks = static_cast<uint32_t>(k_heads * (a.k_chunks + a.v_chunks));
+  plan->statistics_blocks = static_cast<uint32_t>(k_heads * a.sequences * (a.k_chunks + a.v_chunks));
   plan->quantise_blocks = static_cast<uint32_t>(items);
 
   Layout layout;
@@ -97,9 +107,9 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   plan->offsets.k_codes = layout.take(k_heads * k_rows * dp);
   plan->offsets.k_scales = layout.take(k_heads * k_tiles * 4);
   plan->offsets.v_codes = layout.take(k_heads * k_rows * a.dvp);
-  plan->offsets.v_scales = layout.take(k_heads * (options.v_per_channel ? 1 : v_blocks) * a.dvp * 4);
-  plan->offsets.k_sums = layout.take(k_heads * a.k_chunks * dp * 4);
-  plan->offsets.v_maxima = layout.take(k_heads * a.v_chunks * a.dvp * 4);
+  plan->offsets.v_scales = layout.take(k_heads * a.v_blocks * a.dvp * 4);
+  plan->offsets.k_sums = layout.take(k_heads * a.sequences * a.k_chunks * dp * 4);
+  plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);
   plan->workspace = layout.end + 255;
 
   std::snprintf(plan->statistics_kernel, sizeof plan->statistics_kernel, "statistics_%s", suffix(p.q.dtype));

@@ -15,6 +15,7 @@ struct QuantiseOptions {
       false;           // one V scale per channel over all keys (reads V twice) instead of one per kScaleKeys keys
   int v_group = 128;   // keys side by side in the v codes: 128, or 64 for kernels with 192-key tiles
   bool shift = false;  // also q . mean of K per row, which an lse needs
+  int dim = 0;         // pad q, k and v to this head_dim; 0: q and k, and v, each to its own padded_dim
 };
 
 struct QuantisePlan {
@@ -28,7 +29,7 @@ struct QuantisePlan {
   } offsets = {};
 };
 
-// REQUIRES problem.check(), and not varlen. Fails only past 2^31 rows or work items.
+// REQUIRES problem.check(). Fails only past 2^31 rows or work items.
 Status plan_quantise(const Problem& problem, const QuantiseOptions& options, QuantisePlan* plan);
 
 // Points the outputs into `workspace`: device memory of plan.workspace bytes, any alignment. Reads nothing.

@@ -83,7 +83,8 @@ typedef enum clary_accuracy {
 enum {
   CLARY_HAS_SCALE = 1,     /* `scale` is given; else 1/sqrt(D) */
   CLARY_HAS_WINDOW = 2,    /* `window_left`, `window_right` are given */
-  CLARY_FULL_WORKSPACE = 4 /* a workspace too small for all threads is refused; without, the call runs on fewer */
+  CLARY_NOT_SLOWER = 4,    /* CLARY_NOT_SUPPORTED where torch's scaled_dot_product_attention is estimated to be faster */
+  CLARY_FULL_WORKSPACE = 8 /* a workspace too small for all threads is refused; without, the call runs on fewer */
 };
 
 /* ---- structs ---------------------------------------------------------------------------------------------------------- */
@@ -108,11 +109,11 @@ typedef struct clary_executor {
 typedef struct clary_attention_args {
   uint64_t size;       /* sizeof(clary_attention_args) */
   uint32_t flags;      /* CLARY_HAS_* */
-  int32_t device_type; /* clary_device_type */
-  int32_t device_id;
-  int32_t accuracy; /* clary_accuracy */
-  int32_t causal;   /* clary_causal */
-  float scale;      /* softmax scale, natural units, with CLARY_HAS_SCALE */
+  int32_t device_type; /* clary_device_type: where all tensors, lengths and the workspace are */
+  int32_t device_id;   /* CUDA: the driver's number of the GPU */
+  int32_t accuracy;    /* clary_accuracy */
+  int32_t causal;      /* clary_causal */
+  float scale;         /* softmax scale, natural units, with CLARY_HAS_SCALE */
 
   /* With CLARY_HAS_WINDOW: query i sees keys p - window_left .. p + window_right, where p is i, or i + Lk - Lq under
    * lower_right; -1 = unlimited. */
@@ -144,7 +145,7 @@ typedef struct clary_attention_args {
 
   void* workspace;
   uint64_t workspace_size;
-  void* stream;                   /* CUDA: the CUstream to run on */
+  void* stream;                   /* CUDA: the CUstream to run on; NULL = the legacy default stream */
   const clary_executor* executor; /* CPU: whose threads to run on; NULL = the library's pool */
 } clary_attention_args;
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._call import Explanation
     from ._switch import Enabled
 
-__all__ = ["attention", "disable", "doctor", "enable", "explain", "info", "set_threads", "stats"]
+__all__ = ["attention", "disable", "doctor", "enable", "explain", "info", "policy", "set_threads", "stats"]
 
 _backends: dict[type, ModuleType] = {}  # type of q -> the module that serves it
 
@@ -74,9 +74,9 @@ def attention(
     grad          "refuse" tensors that require grad while grad mode is on, or "recompute": the backward pass is that of
                   torch's scaled_dot_product_attention on the same inputs. Torch only.
 
-    A row that sees no key gives 0. Torch calls that no backend serves run scaled_dot_product_attention; stats() counts
-    them. Raises TypeError (dtype, keyword), ValueError (shape, range), NotImplementedError (not served, without torch),
-    MemoryError, RuntimeError (a tensor that requires grad, a device's failure, no library).
+    A row that sees no key gives 0. Torch calls that no backend serves, or that it does faster, run
+    scaled_dot_product_attention; stats() counts them. Raises TypeError (dtype, keyword), ValueError (shape, range),
+    NotImplementedError (not served, without torch), MemoryError, RuntimeError (a tensor that requires grad, a device's failure, no library).
     """
     backend = _backends.get(type(q)) or _find_backend(q)
     if grad != "refuse":
@@ -132,6 +132,16 @@ def disable(*names: str) -> None:
     from . import _switch
 
     _switch.disable(names)
+
+
+def policy(*, never_slower: bool | None = None) -> dict[str, Any]:
+    """How calls are decided, after the change asked for, if any.
+
+    never_slower   True (the default): torch calls that scaled_dot_product_attention is estimated to do faster run that.
+    """
+    from . import _call
+
+    return _call.policy(never_slower)
 
 
 def set_threads(count: int) -> int:

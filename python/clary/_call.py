@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from . import _lib
-from ._lib import HEAD_SLICE, K_WORD, OK, OUT_WORD, Q_WORD, V_WORD, WORKSPACE_TOO_SMALL, idle
+from ._lib import HEAD_SLICE, K_WORD, NOT_SLOWER, OK, OUT_WORD, Q_WORD, V_WORD, WORKSPACE_TOO_SMALL, idle
 
 
 class Arguments(NamedTuple):
@@ -76,8 +76,11 @@ _CAUSAL = {False: 0, True: 1, "none": 0, "upper_left": 1, "lower_right": 2}
 _ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
 _GRAD = {"refuse": 0, "recompute": 1}
 
-_plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int]] = {}  # -> HEAD, out's shape for empty(), device
+# What plain calls of these shapes and words come to: HEAD, out's shape for empty(), device, bytes of workspace there; or the
+# reason why the library does not serve them.
+_plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int, int] | str] = {}
 _MAX_PLANS = 1024
+_flags = NOT_SLOWER  # of every call: policy()
 
 _events: Counter[tuple[str, str]] = Counter()  # ("fallbacks" or "errors", why)
 _events_lock = Lock()
@@ -86,14 +89,14 @@ _baseline: Counter[tuple[str, str]] = Counter()
 
 def attend(backend: Backend, *args: Any) -> Any:
     """clary.attention on one backend; args are Arguments."""
-    frame = None
+    frame = key = None
     try:
         try:
             frame = idle.pop()
         except IndexError:
             frame = _lib.new_frame()
         q, k, v, layout, causal, scale, mask, kv_lens, cu_q, cu_k, _, _, window, accuracy, return_lse, out = args
-        key = plan = lse = None
+        plan = lse = None
         if mask is None and kv_lens is None and cu_q is None and cu_k is None and out is None and not return_lse:
             signature = backend.signature(q, k, v)
             if signature is not None:
@@ -101,8 +104,10 @@ def attend(backend: Backend, *args: Any) -> Any:
                 window = window if window is None else window_pair(window)
                 key = (signature, layout, causal, scale, window, accuracy)
                 plan = _plans.get(key)
+        if isinstance(plan, str):
+            return _fall_back(backend, plan, Arguments(*args))
         if plan is not None:
-            head, shape, device = plan
+            head, shape, device, workspace = plan
             out = backend.empty(q, shape)
             words, data = frame.words, backend.data
             words[HEAD_SLICE] = head
@@ -111,18 +116,22 @@ def attend(backend: Backend, *args: Any) -> Any:
                 frame.clear_extras()
         else:
             out, lse, device, owners = pack(frame, backend, Arguments(*args))
+            workspace = 0 if device < 0 else frame.workspace_size()
             if key is not None and owners[0] is q and owners[1] is k and owners[2] is v:
-                if len(_plans) >= _MAX_PLANS:
-                    _plans.clear()
-                _plans[key] = frame.head(), None if frame.out_is_like_q() else out.shape, device
-        status = frame.run(frame.address) if device < 0 else _run_on_device(frame, backend, out, device)
-        if status == WORKSPACE_TOO_SMALL:
-            status = frame.run_grown()
+                _remember(key, (frame.head(), None if frame.out_is_like_q() else out.shape, device, workspace))
+        if device < 0:
+            status = frame.run(frame.address)
+            if status == WORKSPACE_TOO_SMALL:
+                status = frame.run_grown()
+        else:
+            status = _run_on_device(frame, backend, out, device, workspace)
         if status == OK:
             frame.counts[frame.variant()] += 1
             return out if lse is None else (out, lse)
         raise _lib.error(status)
     except _lib.NotSupported as error:
+        if key is not None:
+            _remember(key, str(error))
         return _fall_back(backend, str(error), Arguments(*args))
     except Exception as error:
         _count("errors", type(error).__name__)
@@ -130,6 +139,12 @@ def attend(backend: Backend, *args: Any) -> Any:
     finally:
         if frame is not None:
             idle.append(frame)
+
+
+def _remember(key: Hashable, plan: Any) -> None:
+    if len(_plans) >= _MAX_PLANS:
+        _plans.clear()
+    _plans[key] = plan
 
 
 def _fall_back(backend: Backend, reason: str, a: Arguments) -> Any:
@@ -142,20 +157,14 @@ def _fall_back(backend: Backend, reason: str, a: Arguments) -> Any:
     return result
 
 
-def _run_on_device(frame: _lib.Frame, backend: Backend, out: Any, device: int) -> int:
+def _run_on_device(frame: _lib.Frame, backend: Backend, out: Any, device: int, size: int) -> int:
     """The workspace comes from the caller's allocator: ordered on the stream, given back once the call is queued."""
-    stream, size = backend.stream(device), frame.device_bytes
-    while True:
-        workspace = backend.empty(out, (-(-size // 4),), True)
-        frame.set_memory(backend.data(workspace), size, stream)
-        try:
-            status = int(frame.run(frame.address))
-            if status != WORKSPACE_TOO_SMALL:
-                return status
-            size = frame.workspace_size()
-        finally:
-            frame.set_memory(0, 0)
-        frame.device_bytes = min(size, _lib.CACHED_WORKSPACE)
+    workspace = backend.empty(out, (-(-size // 4),), True)
+    frame.set_memory(backend.data(workspace), size, backend.stream(device))
+    try:
+        return int(frame.run(frame.address))
+    finally:
+        frame.set_memory(0, 0)
 
 
 def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = True) -> tuple[Any, Any, int, list[Any]]:
@@ -173,7 +182,9 @@ def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = Tru
         raise ValueError("q, k, v and out differ in their number of dimensions. Give each a batch dimension, or none.")
     nhd = _word("layout", a.layout, _LAYOUTS)
     q, k, v, o = _bhld(q, nhd), _bhld(k, nhd), _bhld(v, nhd), _bhld(o, nhd)
-    flags = (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW | _lib.FULL_WORKSPACE
+    flags = (
+        _flags | _lib.FULL_WORKSPACE | (a.scale is not None) * _lib.HAS_SCALE | (a.window is not None) * _lib.HAS_WINDOW
+    )
     accuracy, causal = _word("accuracy", a.accuracy, _ACCURACY), _word("causal", a.causal, _CAUSAL)
     scale, window = 0.0 if a.scale is None else float(a.scale), window_pair(a.window) or (0, 0)
     words = (_lib.SIZE, flags, q.device >= 0, max(q.device, 0), accuracy, causal, scale, *window)
@@ -289,6 +300,14 @@ def explain(backend: Backend, fallback: str, *args: Any) -> Explanation:
         return Explanation(fallback, str(error), {}, f"{fallback}: {error}")
     finally:
         idle.append(frame)
+
+
+def policy(never_slower: bool | None) -> dict[str, Any]:
+    global _flags
+    if never_slower is not None:
+        _flags = NOT_SLOWER if never_slower else 0
+        _plans.clear()
+    return {"never_slower": bool(_flags & NOT_SLOWER)}
 
 
 def _count(kind: str, why: str) -> None:

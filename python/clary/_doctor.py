@@ -25,11 +25,24 @@ LIMIT = 0.05
 
 
 class Floats:
-    """ctypes floats with a shape; without memory they can only be explained."""
+    """ctypes floats with a shape; without memory they can only be explained. On GPU `device` if it is not -1."""
 
-    def __init__(self, shape: Sequence[int], allocate: bool = True, code: int = _lib.F32) -> None:
-        self.shape, self.code = tuple(shape), code
+    def __init__(self, shape: Sequence[int], allocate: bool = True, code: int = _lib.F32, device: int = -1) -> None:
+        self.shape, self.code, self.device = tuple(shape), code, device
         self.values: Any = (ctypes.c_float * math.prod(shape))() if allocate else None
+        self.on_gpu = Gpu.get(device).copy_of(self.values) if allocate and device >= 0 else 0
+
+    def to(self, device: int) -> Floats:
+        if device < 0:
+            return self
+        moved = Floats(self.shape, False, self.code, device)
+        moved.values, moved.on_gpu = self.values, Gpu.get(device).copy_of(self.values)
+        return moved
+
+    def back(self) -> Any:
+        if self.device >= 0:
+            Gpu.get(self.device).read(self.on_gpu, self.values)
+        return self.values
 
     def rows(self) -> list[list[float]]:
         """Along the last dimension."""
@@ -37,8 +50,42 @@ class Floats:
         return [self.values[i : i + d] for i in range(0, len(self.values), d)]
 
 
+class Gpu:
+    """Memory of one GPU, through the driver alone; given back when the process ends."""
+
+    _open: dict[int, Gpu] = {}
+
+    def __init__(self, device: int) -> None:
+        self.driver = ctypes.CDLL("libcuda.so.1")
+        handle, context = ctypes.c_int(), ctypes.c_void_p()
+        self._do("cuInit", 0)
+        self._do("cuDeviceGet", ctypes.byref(handle), device)
+        self._do("cuDevicePrimaryCtxRetain", ctypes.byref(context), handle)
+        self._do("cuCtxSetCurrent", context)
+
+    @classmethod
+    def get(cls, device: int) -> Gpu:
+        if device not in cls._open:
+            cls._open[device] = cls(device)
+        return cls._open[device]
+
+    def _do(self, name: str, *args: Any) -> None:
+        status = getattr(self.driver, name)(*args)
+        if status:
+            raise RuntimeError(f"{name} answers {status}.")
+
+    def copy_of(self, values: Any) -> int:
+        size, pointer = max(ctypes.sizeof(values), 4), ctypes.c_uint64()
+        self._do("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(size))
+        self._do("cuMemcpyHtoD_v2", pointer, values, ctypes.c_size_t(ctypes.sizeof(values)))
+        return pointer.value
+
+    def read(self, pointer: int, values: Any) -> None:
+        self._do("cuMemcpyDtoH_v2", values, ctypes.c_uint64(pointer), ctypes.c_size_t(ctypes.sizeof(values)))
+
+
 def view(x: Floats, name: str, broadcast: bool = False) -> _call.View:
-    return _call.View(data(x), x.shape, _call.contiguous(x.shape), x.code, -1, x)
+    return _call.View(data(x), x.shape, _call.contiguous(x.shape), x.code, x.device, x)
 
 
 def signature(q: Floats, k: Floats, v: Floats) -> None:
@@ -46,16 +93,17 @@ def signature(q: Floats, k: Floats, v: Floats) -> None:
 
 
 def data(x: Floats) -> int:
-    return 0 if x.values is None else ctypes.addressof(x.values)
+    return x.on_gpu if x.device >= 0 else 0 if x.values is None else ctypes.addressof(x.values)
 
 
 def empty(q: Floats, shape: Sequence[int] | None, f32: bool = False) -> Floats:
-    return Floats(q.shape if shape is None else shape)
+    return Floats(q.shape if shape is None else shape, device=q.device)
 
 
 def int32(x: Sequence[int], q: Floats, name: str) -> tuple[int, int, Any]:
     values = (ctypes.c_int32 * len(x))(*x)
-    return ctypes.addressof(values), len(x), values
+    pointer = Gpu.get(q.device).copy_of(values) if q.device >= 0 else ctypes.addressof(values)
+    return pointer, len(x), values
 
 
 def stream(device: int) -> int:
@@ -98,23 +146,27 @@ def reference(a: _call.Arguments) -> Iterator[tuple[list[float], float]]:
         yield [sum(map(mul, weights, column)) / total for column in zip(*v[first:last])], top + math.log(total)
 
 
-def check_one(target: str) -> list[dict[str, Any]]:
-    """The rows of one target, in a process whose CLARY_FORCE names it."""
+def check_one(target: str, device: int = -1) -> list[dict[str, Any]]:
+    """The rows of one target, in a process whose CLARY_FORCE names it; on GPU `device` unless -1."""
     a = problem()
     want, want_lse = zip(*reference(a))
     flat = [x for row in want for x in row]
     rows = []
+    name = target if device < 1 else f"{target} {device}"
     for accuracy in ("exact", "high", "standard", "fast"):
-        row: dict[str, Any] = {"target": target, "accuracy": accuracy, "variant": "", "error": None, "why": ""}
+        row: dict[str, Any] = {"target": name, "accuracy": accuracy, "variant": "", "error": None, "why": ""}
         rows.append(row)
         try:
-            out, lse = _call.attend(sys.modules[__name__], *a._replace(accuracy=accuracy))
+            on_device = a._replace(accuracy=accuracy, q=a.q.to(device), k=a.k.to(device), v=a.v.to(device))
+            out, lse = _call.attend(sys.modules[__name__], *on_device)
         except Exception as error:
             row["why"] = f"{type(error).__name__}: {error}"
+            if isinstance(error, NotImplementedError) and device >= 0 and accuracy in ("exact", "high"):
+                rows.pop()  # a GPU may leave these to torch
             continue
         row["variant"] = _lib.load().clary_last_variant().decode()
-        row["error"] = math.dist(out.values, flat) / math.hypot(*flat)
-        worst = max(abs(x - y) for x, y in zip(lse.values, want_lse))
+        row["error"] = math.dist(out.back(), flat) / math.hypot(*flat)
+        worst = max(abs(x - y) for x, y in zip(lse.back(), want_lse))
         if not row["variant"].startswith(target + ":"):
             row["why"] = "another target ran"
         elif not row["error"] < LIMIT or not worst < 10 * LIMIT:
@@ -128,8 +180,10 @@ def check_one(target: str) -> list[dict[str, Any]]:
 def check_all(info: dict[str, Any]) -> list[dict[str, Any]]:
     running = []
     path = os.pathsep.join(p for p in sys.path if p)
-    for target in (f"cpu:{name}" for name in info["cpu"]["usable"]):
-        command = [sys.executable, "-m", "clary", "doctor", "--one", target]
+    targets = [(f"cpu:{name}", -1) for name in info["cpu"]["usable"]]
+    targets += [(f"cuda:{gpu['path']}", gpu["id"]) for gpu in info["cuda"]["gpus"] if gpu["path"]]
+    for target, device in targets:
+        command = [sys.executable, "-m", "clary", "doctor", "--one", target, "--device", str(device)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         environment = {**os.environ, "CLARY_FORCE": target, "PYTHONPATH": path}
         running.append((target, subprocess.Popen(command, env=environment, **pipes)))
@@ -142,6 +196,18 @@ def check_all(info: dict[str, Any]) -> list[dict[str, Any]]:
             why = f"exit code {process.returncode}: {stderr.strip()[-200:]}"
             rows.append({"target": target, "accuracy": "", "variant": "", "error": None, "why": why})
     return rows
+
+
+def cuda_lines(cuda: dict[str, Any]) -> list[str]:
+    lines = [
+        f"cuda {g['id']}: {g['name']}, compute capability {g['capability']}{'' if g['path'] else ', too old'}"
+        for g in cuda["gpus"]
+    ]
+    if not cuda["images"]:
+        lines.append(f"{'cuda':<18}not in this build")
+    elif cuda["error"]:
+        lines.append(f"{'cuda':<18}{cuda['error']}")
+    return lines
 
 
 def main(as_json: bool, file: Any) -> bool:
@@ -168,7 +234,7 @@ def main(as_json: bool, file: Any) -> bool:
             0, f"clary {info['version']}: {cpu['name'].strip()}, {cpu['threads']} threads, best cpu:{cpu['best']}\n"
         )
         lines += [f"cpu:{name:<14}not on this machine" for name in cpu["built"] if name not in cpu["usable"]]
-        lines += [] if info.get("cuda") else [f"{'cuda':<18}not in this build"]
+        lines += cuda_lines(info["cuda"])
     for row in dropin:
         installed = [f"{kind} {row[kind]} in {row['where']}" for kind in ("shim", "real") if row[kind]]
         words = ["enabled"] * row["enabled"] + installed or ["not here"]

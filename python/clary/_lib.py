@@ -16,8 +16,8 @@ from collections import defaultdict
 from typing import Any, DefaultDict
 
 F16, BF16, F32, BOOL = 1, 2, 3, 4  # clary_dtype
-HAS_SCALE, HAS_WINDOW, FULL_WORKSPACE = 1, 2, 4
-OK, NOT_SUPPORTED, WORKSPACE_TOO_SMALL = 0, 5, 6
+HAS_SCALE, HAS_WINDOW, NOT_SLOWER, FULL_WORKSPACE = 1, 2, 4, 8
+OK, NOT_SUPPORTED, WORKSPACE_TOO_SMALL, NO_DEVICE = 0, 5, 6, 7
 
 # clary_attention_args in three parts, each written on its own. A tensor: data, shape[4], stride[4], dtype, reserved.
 _TENSOR = "Q4q4qii"
@@ -28,6 +28,7 @@ EXTRAS_AT = HEAD.size
 MEMORY_AT = EXTRAS_AT + EXTRAS.size
 SIZE = MEMORY_AT + MEMORY.size
 HEAD_SLICE, Q_WORD, K_WORD, V_WORD, OUT_WORD = slice(HEAD.size // 8), 6, 16, 26, 36  # in 64-bit words
+WORKSPACE_WORD, SIZE_WORD, STREAM_WORD = range(MEMORY_AT // 8, MEMORY_AT // 8 + 3)
 
 CACHED_WORKSPACE = 64 << 20  # bytes; larger ones live for one call
 _NAMES = {"win32": "clary.dll", "darwin": "libclary.dylib"}
@@ -38,6 +39,8 @@ class NotSupported(NotImplementedError):
 
 
 _ERRORS = {1: ValueError, 2: ValueError, 3: ValueError, 4: TypeError, NOT_SUPPORTED: NotSupported, 8: MemoryError}
+if not os.environ.get("CLARY_FORCE"):  # what is forced never falls back
+    _ERRORS[NO_DEVICE] = NotSupported
 
 _library: ctypes.CDLL | None = None
 
@@ -115,7 +118,6 @@ class Frame:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
         self.extras = False  # whether the EXTRAS part may be anything but zero
         self.workspace: Any = None  # owns the memory that the MEMORY part names
-        self.device_bytes = 0  # of device workspace that an earlier call needed, up to CACHED_WORKSPACE
         self.counts: DefaultDict[bytes, int] = defaultdict(int)
 
     def head(self) -> memoryview:
@@ -131,7 +133,8 @@ class Frame:
         self.extras = False
 
     def set_memory(self, pointer: int, size: int, stream: int = 0) -> None:
-        MEMORY.pack_into(self.args, MEMORY_AT, pointer, size, stream, 0)
+        words = self.words
+        words[WORKSPACE_WORD], words[SIZE_WORD], words[STREAM_WORD] = pointer, size, stream
 
     def workspace_size(self) -> int:
         size = ctypes.c_uint64()

@@ -14,15 +14,19 @@ from torch._C._nn import scaled_dot_product_attention  # torch's own, whatever a
 
 from ._call import Arguments, causal_word, window_pair
 
+_HAS_GQA = "enable_gqa" in (scaled_dot_product_attention.__doc__ or "")
+
 
 def attention(a: Arguments) -> Any:
     """What clary.attention returns."""
+    if _is_plain(a):
+        q, k, v = (_heads_first(x, a.layout) for x in (a.q, a.k, a.v))
+        out = _sdpa(q, k, v, None, a.causal not in (False, "none"), a.scale)
+        out = out.transpose(1, 2) if a.layout == "NHD" else out
+        return (out if a.q.dim() == 4 else out[0]).contiguous()
     out = a.q.new_empty((*a.q.shape[:-1], a.v.shape[-1])) if a.out is None else a.out
     q, k, v, out4 = (_heads_first(x, a.layout) for x in (a.q, a.k, a.v, out))
-    if (
-        not (q.shape[0] == k.shape[0] and k.shape[:3] == v.shape[:3] and q.shape[3] == k.shape[3])
-        or q.shape[1] % k.shape[1]
-    ):
+    if not _fit(q, k, v):
         raise ValueError(f"shapes {a.q.shape}, {a.k.shape}, {a.v.shape} do not fit. k and v differ in Dv alone.")
     lse = q.new_empty(q.shape[:3], dtype=torch.float32) if a.return_lse else None
     mask = None if a.mask is None else a.mask.expand(*q.shape[:3], k.shape[2])
@@ -33,6 +37,33 @@ def attention(a: Arguments) -> Any:
         if lse is not None:
             lse[at] = log_sum
     return out if lse is None else (out, lse if a.q.dim() == 4 else lse[0])
+
+
+def _is_plain(a: Arguments) -> bool:
+    """Whether SDPA means the same by these words: nothing to slice, mask or write elsewhere."""
+    words = a.mask, a.kv_lens, a.cu_seqlens_q, a.cu_seqlens_k, a.window, a.out
+    return (
+        all(x is None for x in words)
+        and not a.return_lse
+        and a.causal in (False, True, "none", "upper_left")
+        and a.layout in ("HND", "NHD")
+        and a.q.dim() == a.k.dim() == a.v.dim() in (3, 4)
+        and 0 not in (*a.q.shape, *a.k.shape)
+        and _fit(*(_heads_first(x, a.layout) for x in (a.q, a.k, a.v)))
+    )
+
+
+def _fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    same = q.shape[0] == k.shape[0] and k.shape[:3] == v.shape[:3] and q.shape[3] == k.shape[3]
+    return same and q.shape[1] % k.shape[1] == 0
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    gqa = q.shape[1] != k.shape[1]
+    if gqa and not _HAS_GQA:
+        k, v, gqa = *(x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v)), False
+    words = {"enable_gqa": True} if gqa else {}
+    return scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale, **words)
 
 
 def _heads_first(x: Tensor, layout: str) -> Tensor:
@@ -73,12 +104,10 @@ def _one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, a: Arguments) -> 
     queries, keys = q.shape[2], k.shape[2]
     if keys == 0:
         return q.new_zeros((*q.shape[:3], v.shape[3])), float("-inf")
-    if k.shape[1] != q.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     causal = causal_word(a.causal)
     left, right = window_pair(a.window) or (-1, -1)
     if causal == "upper_left" and mask is None and left < 0 and right < 0 and not a.return_lse:
-        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=a.scale), None
+        return _sdpa(q, k, v, None, True, a.scale), None
     visible = None
     if causal != "none" or left >= 0 or right >= 0:
         i = torch.arange(queries, device=q.device)[:, None] + (keys - queries if causal == "lower_right" else 0)
@@ -92,11 +121,12 @@ def _one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, a: Arguments) -> 
         mask = mask.float() if visible is None else mask.float().masked_fill(~visible, float("-inf"))
         visible = mask > float("-inf")
     bias = visible if mask is None else mask.to(q.dtype)
-    out = scaled_dot_product_attention(q, k, v, bias, scale=a.scale)
+    out = _sdpa(q, k, v, bias, False, a.scale)
     if visible is not None:
         out = out.masked_fill(~visible.any(-1, keepdim=True), 0)
     if not a.return_lse:
         return out, None
+    k = k if k.shape[1] == q.shape[1] else k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = (q.float() @ k.float().transpose(2, 3)) * (q.shape[3] ** -0.5 if a.scale is None else a.scale)
     scores = scores if mask is None else scores + mask
     return out, (scores if visible is None else scores.masked_fill(~visible, float("-inf"))).logsumexp(-1)

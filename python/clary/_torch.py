@@ -124,8 +124,12 @@ def int32(x: Any, q: Tensor, name: str) -> tuple[int, int, Tensor]:
     return x.data_ptr(), x.numel(), x
 
 
-def stream(device: int) -> int:
+def _documented_stream(device: int) -> int:
     return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+# A tenth of the time, where this torch has it.
+stream = getattr(torch._C, "_cuda_getCurrentRawStream", _documented_stream)
 
 
 def fallback(reason: str, a: Arguments) -> Any:

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -58,9 +59,29 @@ Result device_get(DeviceHandle* device, int ordinal) {
 }
 Result device_attribute(int* value, int32_t attribute, DeviceHandle device) {
   CLARY_ORDERED("cuDeviceGetAttribute");
-  *value = attribute == kMajor   ? fake.capability[device] / 10
-           : attribute == kMinor ? fake.capability[device] % 10
-                                 : 100;
+  switch (attribute) {
+    case kMajor:
+      *value = fake.capability[device] / 10;
+      break;
+    case kMinor:
+      *value = fake.capability[device] % 10;
+      break;
+    case kSharedPerBlockOptin:
+      *value = 227 << 10;
+      break;
+    case kSharedPerMultiprocessor:
+      *value = 228 << 10;
+      break;
+    case kClock:
+    case kMemoryClock:
+      *value = 1980000;
+      break;
+    case kMemoryBusWidth:
+      *value = 6144;
+      break;
+    default:
+      *value = 100;
+  }
   return kSuccess;
 }
 Result device_name(char* name, int length, DeviceHandle) {
@@ -138,13 +159,21 @@ Result kernel_function(Function* function, Kernel kernel) {
   *function = reinterpret_cast<Function>(kernel);
   return kSuccess;
 }
+Result kernel_attribute(int32_t, int, Kernel, DeviceHandle) {
+  CLARY_ORDERED("cuKernelSetAttribute");
+  return kSuccess;
+}
 Result launch(const LaunchConfig* config, Function function, void**, void**) {
   CLARY_ORDERED("cuLaunchKernelEx");
   if (stack.empty()) return kInvalidContext;
   const std::lock_guard lock(mutex);
+  std::snprintf(fake.last_kernel, sizeof fake.last_kernel, "%s",
+                kernels[reinterpret_cast<size_t>(function) - 1].name.c_str());
+  if (fake.launches < 8) {
+    std::memcpy(fake.kernels[fake.launches], fake.last_kernel, sizeof fake.last_kernel);
+    fake.streams[fake.launches] = config->stream;
+  }
   fake.launches++;
-  std::strncpy(fake.last_kernel, kernels[reinterpret_cast<size_t>(function) - 1].name.c_str(),
-               sizeof fake.last_kernel - 1);
   fake.last_grid = config->grid[0];
   fake.last_attributes = static_cast<int>(config->attribute_count);
   fake.last_device_of_launch = static_cast<int>(reinterpret_cast<intptr_t>(stack.back()) - 0x1000);

@@ -16,6 +16,8 @@ struct FakeDriver {
 
   int inits, loads, ptx_loads, retains, lookups, launches, pushes, pops, functions;
   char last_kernel[40];
+  char kernels[8][40];  // of the first launches
+  void* streams[8];
   int last_device_of_launch, last_attributes;
   uint32_t last_grid;
   int concurrent, most_concurrent;  // calls of cuLibraryLoadData at a time

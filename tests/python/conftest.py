@@ -14,11 +14,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import reference
+
 import clary
 
 
 class NumPy:
-    name = "numpy"
+    name, device = "numpy", "cpu"
+    tight = "exact"  # the most accurate word that the library serves there
     _types = {"f32": np.float32, "f16": np.float16}
 
     def array(self, x: Any, dtype: str = "f32") -> Any:
@@ -49,23 +52,24 @@ class NumPy:
 class Torch:
     name = "torch"
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         import torch
 
-        self.torch = torch
+        self.torch, self.device = torch, device
+        self.tight = "standard" if device == "cuda" else "exact"
         self._types = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
     def array(self, x: Any, dtype: str = "f32") -> Any:
-        return self.torch.tensor(np.asarray(x)).to(self._types[dtype])
+        return self.torch.tensor(np.asarray(x), device=self.device).to(self._types[dtype])
 
     def raw(self, x: Any) -> Any:
-        return self.torch.tensor(np.asarray(x))
+        return self.torch.tensor(np.asarray(x), device=self.device)
 
     def back(self, x: Any) -> np.ndarray:
-        return x.double().numpy()
+        return x.double().cpu().numpy()
 
     def bits(self, x: Any) -> bytes:
-        return x.contiguous().view(self.torch.uint8).numpy().tobytes()
+        return x.contiguous().view(self.torch.uint8).cpu().numpy().tobytes()
 
     def swap(self, x: Any) -> Any:
         return x.transpose(-3, -2)
@@ -74,15 +78,28 @@ class Torch:
         return x.is_contiguous()
 
     def empty(self, shape: Any, dtype: str) -> Any:
-        return self.torch.full(shape, 7, dtype=self._types[dtype])
+        return self.torch.full(shape, 7, dtype=self._types[dtype], device=self.device)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="torch tensors are CUDA tensors; every call runs our kernels")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("gpu"):
+        reference.use_gpu_bounds()
+        clary.policy(never_slower=False)
 
 
 @pytest.fixture(params=["numpy", "torch"])
 def kind(request: pytest.FixtureRequest) -> Any:
+    gpu = request.config.getoption("gpu")
     if request.param == "numpy":
+        if gpu:
+            pytest.skip("NumPy arrays are not on a GPU")
         return NumPy()
     pytest.importorskip("torch")
-    return Torch()
+    return Torch("cuda" if gpu else "cpu")
 
 
 def qkv(

@@ -257,21 +257,47 @@ def test_device_fields(qkv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_torch, "view", lambda *a: real(*a)._replace(device=3))
     monkeypatch.setattr(_torch, "stream", lambda device: 0x5000 + device)
     monkeypatch.setattr(_torch, "signature", lambda *a: None)
-    sizes, seen = iter([None, 1000]), []
+    seen = []
 
     def run(address: int) -> int:
         args = bytes(frame.args)
         seen.append((*struct.unpack_from("=ii", args, 12), *struct.unpack_from("=QQQ", args, _lib.MEMORY_AT)))
-        return _lib.WORKSPACE_TOO_SMALL if next(sizes) is None else _lib.OK
+        return _lib.OK
 
     frame = _lib.Frame()
     frame.run, frame.variant, frame.workspace_size = run, lambda: b"fake", lambda: 1000
     monkeypatch.setattr(_call, "idle", [frame])
     clary.attention(*inputs)
-    assert [row[:2] for row in seen] == [(1, 3), (1, 3)]
-    assert [row[3:] for row in seen] == [(0, 0x5003), (1000, 0x5003)] and seen[1][2] != 0
-    assert frame.device_bytes == 1000
+    assert [(*row[:2], *row[3:]) for row in seen] == [(1, 3, 1000, 0x5003)] and seen[0][2] != 0
     assert bytes(frame.args[_lib.MEMORY_AT :]) == bytes(32)  # no pointer outlives the call
+
+
+def test_what_torch_does_faster_it_does(qkv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's refusal is asked for once, remembered for calls of the same kind, and counted each time."""
+    inputs = tensors(qkv, queries=65, keys=65, v_dim=40)
+    asked = []
+
+    def run(address: int) -> int:
+        asked.append(struct.unpack_from("=I", bytes(frame.args), 8)[0])
+        return _lib.NOT_SUPPORTED
+
+    frame = _lib.Frame()
+    frame.run = run
+    monkeypatch.setattr(_call, "idle", [frame])
+    monkeypatch.setattr(_call, "_plans", {})
+    monkeypatch.setattr(_lib, "error", lambda status: _lib.NotSupported("SDPA is faster."))
+    clary.stats(reset=True)
+    for _ in range(3):
+        want = torch.nn.functional.scaled_dot_product_attention(*inputs, enable_gqa=True, is_causal=True)
+        assert torch.equal(clary.attention(*inputs, causal=True), want)
+    assert asked == [_lib.NOT_SLOWER]
+    assert clary.stats()["fallbacks"] == {"SDPA is faster.": 3}
+    assert clary.policy(never_slower=False) == {"never_slower": False}
+    try:
+        clary.attention(*inputs, causal=True)
+    finally:
+        assert clary.policy(never_slower=True) == clary.policy()
+    assert asked == [_lib.NOT_SLOWER, 0]
 
 
 def test_other_devices_are_refused_together(qkv: Any) -> None:

@@ -6,12 +6,12 @@
 
 namespace clary::cuda {
 
-// Rows first .. first + 15 of a head in the fragments of rotation.cuh; rows from `end` on are zero.
+// Rows first .. first + 15 of a span in the fragments of rotation.cuh; rows from its end on are zero.
 template <class T, int D>
-__device__ __forceinline__ void load_rows(const Source& s, int bh, int first, int end, Slab<T>* slabs,
+__device__ __forceinline__ void load_rows(const Source& s, int bh, const Span& span, int first, Slab<T>* slabs,
                                           typename T::Pair (&x)[2][D / 32][4]) {
-  const int g = lane() >> 2, t = lane() & 3;
-  const char* base = head_of(s, bh) + first * s.token;
+  const int g = lane() >> 2, t = lane() & 3, end = span.count;
+  const char* base = head_of(s, bh) + (span.begin + first) * s.token;
   if (s.access == kChunks) {
     constexpr int kSize = sizeof(typename T::Element);
     const char* p = base + g * s.token + 8 * t * kSize;
@@ -88,7 +88,8 @@ __device__ __forceinline__ float code_factor(float m) { return 127.0f * reciproc
 // -kScale times the mean of K through the first stage, in the order of the accumulators: what a block's sum starts from.
 // Every thread of the block must call it; visible to all of them on return.
 template <int D>
-__device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, int64_t keys, float (&mean)[D]) {
+__device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, const Span& span, float (&mean)[D]) {
+  const int64_t keys = span.count;
   const int i = static_cast<int>(threadIdx.x);
   if (a.mean == kNoMean || keys == 0) {
     if (i < D) mean[i] = 0;
@@ -97,7 +98,7 @@ __device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, int64_t
     if (i < D) {
       const int64_t samples = mean_samples(mean_sampled(a.mean == kSampledMean, keys), keys);
       const int chunks = static_cast<int>(chunk_count(samples));
-      const float* sums = a.k_sums + static_cast<int64_t>(bh) * a.k_chunks * D + i;
+      const float* sums = a.k_sums + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.k_chunks * D + i;
       float parts[kMeanChunks], sum = 0;
 #pragma unroll
       for (int c = 0; c < kMeanChunks; c++)
@@ -113,16 +114,18 @@ __device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, int64_t
 template <class T, int D>
 __device__ __forceinline__ void quantise_queries(const QuantiseArgs& a, int item, Slab<T>* slabs, float (&mean)[D]) {
   const int bh = item / a.q_tiles, g = lane() >> 2, t = lane() & 3;
-  const int first = (item - bh * a.q_tiles) * kTileKeys + warp() * 16;
+  int tile = item - bh * a.q_tiles;
+  const Span span = span_of(a.q, a.cu_q, sequence_of_item(a, a.cu_q, kTileKeys, tile), kRowPad);
+  const int first = tile * kTileKeys + warp() * 16;
   typename T::Pair x[2][D / 32][4];
   Rotated<D> y;
-  load_rows<T, D>(a.q, bh, first, a.q.tokens, slabs, x);
+  load_rows<T, D>(a.q, bh, span, first, slabs, x);
   if (a.q_shift) {
     const int kv = bh / a.q.heads * a.k.heads + bh % a.q.heads / (a.q.heads / a.k.heads);
-    load_mean<D>(a, kv, key_count(a, kv), mean);
+    load_mean<D>(a, kv, key_span(a, kv, span.sequence), mean);
   }
-  if (first >= a.q_rows) return;
-  const int row = bh * a.q_rows + first + g;
+  if (first >= span.count) return;
+  const int row = bh * a.q_rows + span.row + first + g;
   rotate_blocks<T, D>(x, y, [](int, int, int) { return 0.0f; });
   if (a.q_shift) {
     // the mean's share of the score: W is orthogonal, so the dot product can be taken after the first stage
@@ -149,11 +152,11 @@ __device__ __forceinline__ void quantise_queries(const QuantiseArgs& a, int item
     float m = row_max<D>(y, r);
     m = max_abs(m, __shfl_xor_sync(~0u, m, 1));
     m = floor_max(max_abs(m, __shfl_xor_sync(~0u, m, 2)));
-    if (t == 0) a.q_scales[row + 8 * r] = finite_or_nan(m) * a.q_factor;
-    inverse[r] = code_factor(m);
+    if (t == 0) a.q_scales[row + 8 * r] = finite_or_nan(m) * fabsf(a.q_factor);
+    inverse[r] = copysignf(code_factor(m), a.q_factor);
   }
   // eight rows further on the swizzle is the same
-  int8_t* codes = a.q_codes + rows_base<D>(bh, a.q_rows, first + g);
+  int8_t* codes = a.q_codes + rows_base<D>(bh, a.q_rows, span.row + first + g);
 #pragma unroll
   for (int r = 0; r < 2; r++) store_row<D>(y, r, inverse[r], codes + 8 * r * panel_width(D), a.q_rows * panel_width(D));
 }
@@ -161,14 +164,16 @@ __device__ __forceinline__ void quantise_queries(const QuantiseArgs& a, int item
 template <class T, int D>
 __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, Slab<T>* slabs, float (&mean)[D],
                                               float (&maxima)[8]) {
-  const int bh = item / a.k_tiles, tile = item - bh * a.k_tiles, g = lane() >> 2, t = lane() & 3;
-  const int keys = key_count(a, bh);
+  const int bh = item / a.k_tiles, g = lane() >> 2, t = lane() & 3;
+  int tile = item - bh * a.k_tiles;
+  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, kTileKeys, tile));
+  const int keys = span.count;
   if (tile * kTileKeys >= keys) return;
   const int first = tile * kTileKeys + warp() * 16;
   typename T::Pair x[2][D / 32][4];
   Rotated<D> y;
-  load_rows<T, D>(a.k, bh, first, keys, slabs, x);
-  load_mean<D>(a, bh, keys, mean);
+  load_rows<T, D>(a.k, bh, span, first, slabs, x);
+  load_mean<D>(a, bh, span, mean);
   rotate_blocks<T, D>(x, y, [&](int b, int n, int j) { return mean[b * 16 + n * 8 + 2 * t + j]; });
   rotate_across<D>(y);
   const bool there[2] = {first + g < keys, first + g + 8 < keys};
@@ -180,12 +185,12 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   for (int w = 1; w < 8; w++) m = max_abs(m, maxima[w]);
   m = floor_max(m);
   const float inverse = code_factor(m);
-  int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, first + g);
+  int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, span.row + first + g);
 #pragma unroll
   for (int r = 0; r < 2; r++)
     store_row<D>(y, r, there[r] ? inverse : 0.0f, codes + 8 * r * panel_width(D), a.k_rows * panel_width(D));
   if (threadIdx.x == 0)
-    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + tile] = finite_or_nan(m) * a.k_factor;
+    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + span.row / kTileKeys + tile] = finite_or_nan(m) * a.k_factor;
 }
 
 }  // namespace clary::cuda

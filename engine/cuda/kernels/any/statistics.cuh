@@ -9,13 +9,13 @@ namespace clary::cuda {
 
 // Sums (kMaxima: largest sizes) over rows of one chunk, to shared.columns[0..dp). Eight channels a thread, eight rows in flight.
 template <class T, bool kMaxima>
-__device__ __forceinline__ void reduce_rows(const Source& s, int bh, bool sampled, int begin, int end, int dp,
+__device__ __forceinline__ void reduce_rows(const Source& s, int bh, const Span& span, bool sampled, int begin, int end, int dp,
                                             float* shared) {
   using Element = typename T::Element;
   constexpr int kInFlight = sizeof(Element) == 4 ? 4 : 8;
   const int wide = dp / 8, column = static_cast<int>(threadIdx.x) % wide, row = static_cast<int>(threadIdx.x) / wide;
   const int step = static_cast<int>(blockDim.x) / wide;
-  const char* base = head_of(s, bh) + column * 8 * static_cast<int>(sizeof(Element));
+  const char* base = head_of(s, bh) + span.begin * s.token + column * 8 * static_cast<int>(sizeof(Element));
   float sum[8] = {};
   const auto add = [&](int j, float v) { sum[j] = kMaxima ? max_abs(sum[j], v) : fmaf(v, 1.0f / kSumUnit, sum[j]); };
   const int left = s.channels - column * 8;
@@ -64,11 +64,13 @@ template <class T>
 __device__ __forceinline__ void statistics(const QuantiseArgs& a, float* shared) {
   let_next_grid_start();
   int item = static_cast<int>(blockIdx.x);
-  const int heads = a.k_items / a.k_tiles, k_blocks = a.mean == kNoMean ? 0 : heads * a.k_chunks;
+  const int heads = a.k_items / a.k_tiles * a.sequences, k_blocks = a.mean == kNoMean ? 0 : heads * a.k_chunks;
   const bool of_k = item < k_blocks;
   if (!of_k) item -= k_blocks;
-  const int chunks = of_k ? a.k_chunks : a.v_chunks, bh = item / chunks, chunk = item - bh * chunks;
-  const int keys = key_count(a, bh);
+  const int chunks = of_k ? a.k_chunks : a.v_chunks, owner = item / chunks, chunk = item - owner * chunks;
+  const int bh = owner / a.sequences;
+  const Span span = key_span(a, bh, owner - bh * a.sequences);
+  const int keys = span.count;
   const bool sampled = of_k && mean_sampled(a.mean == kSampledMean, keys);
   const int rows = static_cast<int>(mean_samples(sampled, keys)), per = static_cast<int>(chunk_rows(rows)),
             begin = chunk * per;
@@ -76,8 +78,8 @@ __device__ __forceinline__ void statistics(const QuantiseArgs& a, float* shared)
   const int end = min(begin + per, rows);
   const int i = static_cast<int>(threadIdx.x);
   if (of_k) {
-    const int dp = padded_dim(a.k.channels);
-    reduce_rows<T, false>(a.k, bh, sampled, begin, end, dp, shared);
+    const int dp = a.dp;
+    reduce_rows<T, false>(a.k, bh, span, sampled, begin, end, dp, shared);
     if (i < dp) {  // element i % 16 of block i / 16 after the first stage of the rotation
       float sum = 0;
 #pragma unroll
@@ -85,11 +87,11 @@ __device__ __forceinline__ void statistics(const QuantiseArgs& a, float* shared)
         const float v = shared[rotation_input(i / 16, k)];
         sum += rotation_sign(k, i % 16) ? -v : v;
       }
-      a.k_sums[(static_cast<int64_t>(bh) * chunks + chunk) * dp + i] = sum;
+      a.k_sums[(static_cast<int64_t>(owner) * chunks + chunk) * dp + i] = sum;
     }
   } else {
-    reduce_rows<T, true>(a.v, bh, false, begin, end, a.dvp, shared);
-    if (i < a.dvp) a.v_maxima[(static_cast<int64_t>(bh) * chunks + chunk) * a.dvp + i] = shared[i];
+    reduce_rows<T, true>(a.v, bh, span, false, begin, end, a.dvp, shared);
+    if (i < a.dvp) a.v_maxima[(static_cast<int64_t>(owner) * chunks + chunk) * a.dvp + i] = shared[i];
   }
 }
 

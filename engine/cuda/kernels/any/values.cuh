@@ -13,10 +13,10 @@ namespace clary::cuda {
 __device__ __forceinline__ int value_key(int half, int i) { return 4 * half + (i & 3) + 8 * (i >> 2); }
 
 template <class T>
-__device__ __forceinline__ void load_values(const Source& s, int bh, int first, int end, int channel, Slab<T>* slabs,
+__device__ __forceinline__ void load_values(const Source& s, int bh, const Span& span, int first, int channel, Slab<T>* slabs,
                                             typename T::Pair (&x)[8][4]) {
-  const int t = lane() & 3, half = lane() >> 2 & 1, own = first + (lane() >> 3) * 16;
-  const char* base = head_of(s, bh);
+  const int t = lane() & 3, half = lane() >> 2 & 1, own = first + (lane() >> 3) * 16, end = span.count;
+  const char* base = head_of(s, bh) + span.begin * s.token;
   if (s.access == kChunks) {
     const int c = channel + 8 * t, left = s.channels - c;
     const char* p = base + (own + value_key(half, 0)) * s.token + c * static_cast<int>(sizeof(typename T::Element));
@@ -70,18 +70,20 @@ template <class T>
 __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item, Slab<T>* slabs,
                                                 ValueMaxima<T>& shared) {
   const int slices = a.dvp / kItemChannels, bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
-  const int block = in_head / slices, channel = (in_head - block * slices) * kItemChannels;
-  const int keys = key_count(a, bh), t = lane() & 3;
+  const int scales_block = in_head / slices, channel = (in_head - scales_block * slices) * kItemChannels;
+  int block = scales_block;
+  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, kScaleKeys, block));
+  const int keys = span.count, t = lane() & 3;
   if (block * kScaleKeys >= keys) return;
   const int first = block * kScaleKeys + warp() * 64;
   typename T::Pair x[8][4];
-  load_values<T>(a.v, bh, first, keys, channel, slabs, x);
+  load_values<T>(a.v, bh, span, first, channel, slabs, x);
 
   float amax[8];  // of channels 8 t ..
   if (a.v_maxima) {
     await_previous_grid();
     const int chunks = static_cast<int>(chunk_count(keys)), c = lane();
-    const float* maxima = a.v_maxima + static_cast<int64_t>(bh) * a.v_chunks * a.dvp + channel + c;
+    const float* maxima = a.v_maxima + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.v_chunks * a.dvp + channel + c;
     float m = 0;  // a warp takes every eighth chunk
     for (int i = warp(); i < chunks; i += 8) m = max_abs(m, load_fresh(maxima + i * a.dvp));
     shared.chunks[warp()][c] = m;
@@ -114,20 +116,19 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
     }
   }
 
-  const int blocks = a.v_maxima ? 1 : a.v_tiles / slices;
   if (threadIdx.x < 4 && (!a.v_maxima || block == 0)) {
     float* scales =
-        a.v_scales + (static_cast<int64_t>(bh) * blocks + (a.v_maxima ? 0 : block)) * a.dvp + channel + 8 * t;
+        a.v_scales + (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp + channel + 8 * t;
 #pragma unroll
     for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (1.0f / 127.0f);
   }
   const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
-  if (group_key >= a.k_rows) return;
+  if (group_key >= (a.cu_k ? pad_to(keys, kTileKeys) : a.k_rows)) return;
   uint8_t* codes = a.v_codes + static_cast<int64_t>(bh) * a.k_rows * a.dvp + (lane() >> 2 & 1) * 8;
 #pragma unroll
   for (int j = 0; j < 8; j++)
     store_values<T>(x, j / 2, j % 2, code_factor(floor_max(amax[j])),
-                    codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, group_key));
+                    codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, span.row + group_key));
 }
 
 }  // namespace clary::cuda

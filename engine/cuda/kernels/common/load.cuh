@@ -10,14 +10,38 @@ __device__ __forceinline__ const char* head_of(const Source& s, int bh) {
   return s.data + b * s.batch + (bh - b * s.heads) * s.head;
 }
 
-// Keys that exist for key head bh.
-__device__ __forceinline__ int key_count(const QuantiseArgs& a, int bh) {
-  int keys = a.k.tokens;
-  if (a.kv_lens) {
-    const int given = a.kv_lens[bh / a.k.heads];
-    keys = given < 0 ? 0 : given < keys ? given : keys;
+// The last s of `count` sequences with start(s) <= at. REQUIRES start(0) <= at and start to rise.
+template <class Start>
+__device__ __forceinline__ int last_sequence(int count, int64_t at, Start start) {
+  int low = 0, high = count;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (start(middle) <= at ? low : high) = middle;
   }
-  return keys;
+  return low;
+}
+
+// The tokens of one sequence of a head: `count` from `begin` on in the caller's tensor, from `row` on in the codes.
+struct Span {
+  int sequence, begin, count, row;
+};
+// Sequence s of heads bh of `source`; cu is null if there is one a batch entry.
+__device__ __forceinline__ Span span_of(const Source& source, const int32_t* cu, int s, int pad) {
+  if (!cu) return {0, 0, source.tokens, 0};
+  return {s, cu[s], cu[s + 1] - cu[s], static_cast<int>(first_row(cu[s], s, pad))};
+}
+__device__ __forceinline__ Span key_span(const QuantiseArgs& a, int bh, int s) {
+  Span span = span_of(a.k, a.cu_k, s, kTileKeys);
+  if (a.kv_lens) span.count = max(0, min(a.kv_lens[bh / a.k.heads], span.count));
+  return span;
+}
+// Which sequence has work item `item` of a head, when each has so many as its tokens take of `pad`; item becomes the sequence's own.
+__device__ __forceinline__ int sequence_of_item(const QuantiseArgs& a, const int32_t* cu, int pad, int& item) {
+  if (!cu) return 0;
+  const auto start = [&](int i) { return first_row(cu[i], i, pad) / pad; };
+  const int s = last_sequence(a.sequences, item, start);
+  item -= static_cast<int>(start(s));
+  return s;
 }
 
 // One element at an address of any alignment.

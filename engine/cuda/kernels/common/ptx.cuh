@@ -1,7 +1,13 @@
 // The PTX this project uses, one small function per instruction, and the two facts about a target that shared code asks for.
 // Nothing here is included from the toolkit: kernels compile with NVRTC and no headers.
+//
+// CLARY_PTX names a header that is read instead: the same functions on the host (tests/cuda/emulation).
 #pragma once
 #include "engine/cuda/layout.h"
+
+#if defined(CLARY_PTX)
+#include CLARY_PTX
+#else
 
 namespace clary::cuda {
 
@@ -120,4 +126,125 @@ __device__ __forceinline__ void await_previous_grid() {
   if constexpr (kHasDependentLaunch) asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
+// x, computed anew where it is used: the compiler cannot tell that two of them are the same.
+__device__ __forceinline__ int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+// 2^x to two units in the last place; results below 2^-126 are 0.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+__device__ __forceinline__ float log2_fast(float x) {
+  float r;
+  asm("lg2.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+// a b + c, rounded down.
+__device__ __forceinline__ float fma_down(float a, float b, float c) {
+  float r;
+  asm("fma.rm.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));
+  return r;
+}
+// Two floats as f16 or bf16, `low` in the low half; f16 rounds to subnormals too.
+__device__ __forceinline__ uint32_t pack_f16(float low, float high) {
+  uint32_t r;
+  if constexpr (kHasAmpereMma) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  } else {
+    asm("{.reg .f16 l, h; cvt.rn.f16.f32 l, %1; cvt.rn.f16.f32 h, %2; mov.b32 %0, {l, h};}"
+        : "=r"(r)
+        : "f"(low), "f"(high));
+  }
+  return r;
+}
+__device__ __forceinline__ float unpack_f16(uint16_t x) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+  return r;
+}
+// max(m, |x|) of both halves, which keeps NaN. Ampere on.
+__device__ __forceinline__ uint32_t max_abs_bf16x2(uint32_t m, uint32_t x) {
+  uint32_t r;
+  asm("{.reg .b32 t; abs.bf16x2 t, %2; max.NaN.bf16x2 %0, %1, t;}" : "=r"(r) : "r"(m), "r"(x));
+  return r;
+}
+__device__ __forceinline__ uint32_t max_abs_f16x2(uint32_t m, uint32_t x) {
+  uint32_t r;
+  asm("{.reg .b32 t; abs.f16x2 t, %2; max.NaN.f16x2 %0, %1, t;}" : "=r"(r) : "r"(m), "r"(x));
+  return r;
+}
+
+// An address in shared memory.
+using Shared = uint32_t;
+__device__ __forceinline__ uint8_t* dynamic_shared() {
+  extern __shared__ __align__(1024) uint8_t bytes[];
+  return bytes;
+}
+__device__ __forceinline__ Shared shared_address(const void* p) { return static_cast<Shared>(__cvta_generic_to_shared(p)); }
+
+// Copies that run on: what is committed is there, for this thread, after await_copies(). Turing copies at once.
+__device__ __forceinline__ void copy16(Shared to, const void* from) {
+  if constexpr (kHasAmpereMma) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  } else {
+    const Word4 x = load_once(from);
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+                 : "memory");
+  }
+}
+__device__ __forceinline__ void copy4(Shared to, const float* from) {
+  if constexpr (kHasAmpereMma) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+  } else {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(*from) : "memory");
+  }
+}
+__device__ __forceinline__ void commit_copies() {
+  if constexpr (kHasAmpereMma) asm volatile("cp.async.commit_group;" ::: "memory");
+}
+__device__ __forceinline__ void await_copies() {
+  if constexpr (kHasAmpereMma) asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+// Four 8 x 8 matrices of 16-bit elements; lanes 8 i .. 8 i + 7 give the rows of matrix i. Lane l gets elements 2 (l % 4), + 1 of row
+// l / 4 of each.
+__device__ __forceinline__ void load_matrices(uint32_t (&m)[4], Shared row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(row));
+}
+
+// d = c + a b: a 16 x 32 row-major, b 32 x 8, exact in int32; fragments of PTX ISA "mma.m16n8k32". Signed and unsigned bytes.
+// Turing: four m8n8k16, whose fragments are the halves of these.
+#define CLARY_MMA_BYTES(name, type)                                                                                    \
+  __device__ __forceinline__ void name(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int c0, int c1,  \
+                                       int c2, int c3) {                                                               \
+    if constexpr (kHasAmpereMma) {                                                                                     \
+      asm volatile("mma.sync.aligned.m16n8k32.row.col.s32." type "." type                                              \
+                   ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                          \
+                   : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                                    \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c0), "r"(c1), "r"(c2), "r"(c3)); \
+    } else {                                                                                                           \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"        \
+                   : "=r"(d[0]), "=r"(d[1])                                                                            \
+                   : "r"(a[0]), "r"(b0), "r"(c0), "r"(c1));                                                            \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"        \
+                   : "=r"(d[2]), "=r"(d[3])                                                                            \
+                   : "r"(a[1]), "r"(b0), "r"(c2), "r"(c3));                                                            \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"        \
+                   : "+r"(d[0]), "+r"(d[1])                                                                            \
+                   : "r"(a[2]), "r"(b1));                                                                              \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"        \
+                   : "+r"(d[2]), "+r"(d[3])                                                                            \
+                   : "r"(a[3]), "r"(b1));                                                                              \
+    }                                                                                                                  \
+  }
+CLARY_MMA_BYTES(mma_s8, "s8")
+CLARY_MMA_BYTES(mma_u8, "u8")
+#undef CLARY_MMA_BYTES
+
 }  // namespace clary::cuda
+#endif

@@ -33,9 +33,7 @@ struct Bf16 : Bits16 {
   __device__ static float widen(Element x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
   __device__ static Max max_abs2(Max m, Pair x) {
     if constexpr (kHasAmpereMma) {
-      uint32_t r;
-      asm("{.reg .b32 t; abs.bf16x2 t, %2; max.NaN.bf16x2 %0, %1, t;}" : "=r"(r) : "r"(m), "r"(x));
-      return r;
+      return max_abs_bf16x2(m, x);
     } else {
       return max(m & 0xffff0000u, x & 0x7fff0000u) | max(m & 0xffffu, x & 0x7fffu);
     }
@@ -45,18 +43,12 @@ struct Bf16 : Bits16 {
 struct F16 : Bits16 {
   static constexpr bool kIsHalf = true;
   __device__ static void multiply(float (&c)[4], const Pair (&a)[4], const uint32_t (&b)[2]) { mma_f16(c, a, b); }
-  __device__ static float widen(Element x) {
-    float r;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
-    return r;
-  }
+  __device__ static float widen(Element x) { return unpack_f16(x); }
   __device__ static float low(Pair x) { return widen(static_cast<Element>(x)); }
   __device__ static float high(Pair x) { return widen(static_cast<Element>(x >> 16)); }
   __device__ static Max max_abs2(Max m, Pair x) {
     if constexpr (kHasAmpereMma) {
-      uint32_t r;
-      asm("{.reg .b32 t; abs.f16x2 t, %2; max.NaN.f16x2 %0, %1, t;}" : "=r"(r) : "r"(m), "r"(x));
-      return r;
+      return max_abs_f16x2(m, x);
     } else {
       return max(m & 0xffff0000u, x & 0x7fff0000u) | max(m & 0xffffu, x & 0x7fffu);
     }

@@ -1,0 +1,104 @@
+// What a block works on, and which keys its rows see.
+//
+// Rows are the queries of all heads of a key head, one head after the other, so short queries of several heads share a tile
+// (grouped-query attention) and K and V are read once for all.
+#pragma once
+#include "../common/load.cuh"
+
+namespace clary::cuda {
+
+struct Sequence {
+  int index;              // batch entry or varlen sequence
+  int queries, keys;      // its own
+  int q_begin;            // of its tokens in the caller's tensors
+  int q_row, k_row;       // of its rows in the codes of a head
+  int v_block;            // of its V scales
+};
+
+__device__ __forceinline__ Sequence sequence_at(const AttentionArgs& a, int s) {
+  Sequence q;
+  q.index = s;
+  if (a.cu_q) {
+    const int q0 = a.cu_q[s], k0 = a.cu_k[s];
+    q.queries = a.cu_q[s + 1] - q0;
+    q.keys = a.cu_k[s + 1] - k0;
+    q.q_begin = q0;
+    q.q_row = static_cast<int>(first_row(q0, s, kRowPad));
+    q.k_row = static_cast<int>(first_row(k0, s, kTileKeys));
+    q.v_block = static_cast<int>(first_row(k0, s, kScaleKeys) / kScaleKeys);
+  } else {
+    q.queries = a.queries;
+    q.keys = a.keys;
+    if (a.kv_lens) q.keys = max(0, min(a.kv_lens[s], a.keys));
+    q.q_begin = q.q_row = q.k_row = q.v_block = 0;
+  }
+  return q;
+}
+
+// Keys [first, end) a query sees, the mask left aside.
+struct Keys {
+  int first, end;
+};
+__device__ __forceinline__ Keys keys_of(const AttentionArgs& a, const Sequence& s, int query) {
+  const int64_t position = query + (a.lower_right ? static_cast<int64_t>(s.keys) - s.queries : 0);
+  const int64_t first = a.left == kUnlimited ? 0 : position - a.left;
+  const int64_t end = a.right == kUnlimited ? s.keys : position + a.right + 1;
+  return {static_cast<int>(first < 0 ? 0 : first < s.keys ? first : s.keys),
+          static_cast<int>(end < 0 ? 0 : end < s.keys ? end : s.keys)};
+}
+
+// Tiles [first, end) that some of rows [row, last] see, and [plain, plain_end) that all of them see whole.
+struct Tiles {
+  int first, end, plain, plain_end;
+};
+template <int kKeys>
+__device__ __forceinline__ Tiles tiles_of(const AttentionArgs& a, const Sequence& s, int row, int last) {
+  const int head = row / s.queries;
+  const bool one_head = last / s.queries == head;
+  const Keys low = keys_of(a, s, one_head ? row - head * s.queries : 0);
+  const Keys high = keys_of(a, s, one_head ? last - head * s.queries : s.queries - 1);
+  Tiles t;
+  t.first = low.first / kKeys;
+  t.end = (high.end + kKeys - 1) / kKeys;
+  t.plain = (high.first + kKeys - 1) / kKeys;
+  t.plain_end = a.mask_kind == kMaskNone ? low.end / kKeys : 0;
+  return t;
+}
+
+struct Work {
+  Sequence sequence;
+  int key_head, share, shares;
+  int row, rows;              // first row of the block, rows there are
+  int tile_begin, tile_end;   // of the share
+};
+
+// False: nothing to do. Cheap enough to be asked for again where it is needed, instead of held in registers over the loop.
+template <int kRows, int kKeys>
+__device__ __forceinline__ bool find_work(const AttentionArgs& a, Work& w) {
+  int item = opaque(static_cast<int>(blockIdx.x));
+  int block = item % a.blocks;
+  item /= a.blocks;
+  w.share = item % a.shares;
+  item /= a.shares;
+  w.key_head = item % a.key_heads;
+  int s = item / a.key_heads;
+  if (a.cu_q) {
+    const auto start = [&](int i) { return first_row(static_cast<int64_t>(a.cu_q[i]) * a.group, i, kRows) / kRows; };
+    s = last_sequence(a.sequences, block, start);
+    block -= static_cast<int>(start(s));
+  }
+  w.sequence = sequence_at(a, s);
+  w.rows = w.sequence.queries * a.group;
+  w.row = block * kRows;
+  if (!a.cu_q && a.right != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
+  if (w.row >= w.rows) return false;
+  const int64_t keys = w.sequence.keys, per = share_keys(w.rows, a.key_heads, keys);
+  w.shares = keys > per ? static_cast<int>(ceil_div(keys, per)) : 1;
+  if (w.share >= w.shares) return false;
+  w.tile_begin = static_cast<int>(w.share * per / kKeys);
+  const int64_t end = (w.share + 1) * per;
+  w.tile_end = static_cast<int>(ceil_div(end < keys ? end : keys, kKeys));
+  return true;
+}
+
+}  // namespace clary::cuda

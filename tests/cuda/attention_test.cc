@@ -1,0 +1,172 @@
+// The attention kernels, on a GPU or emulated: lengths, masks, heads, layouts, magnitudes, shares, varlen.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "attention_check.h"
+#include "tests/compare.h"
+
+namespace clary::test {
+namespace {
+
+class Attention : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string why;
+    machine_ = machine(&why);
+    if (!machine_) GTEST_SKIP() << why;
+  }
+  // On every variant that serves the case, or on one of them in turn.
+  std::string check(const Case& c, bool all = false) {
+    Instance instance(c);
+    std::vector<const cuda::AttentionVariant*> serving;
+    int count = 0;
+    const cuda::AttentionVariant* variants = cuda::attention_variants(&count);
+    for (int i = 0; i < count; i++)
+      if (variants[i].dim == cuda::padded_dim(static_cast<int>(std::max(c.D, c.Dv))) &&
+          (variants[i].mask || c.mask == Mask::kNone))
+        serving.push_back(&variants[i]);
+    for (size_t i = 0; i < serving.size(); i++) {
+      if (!all && i != turn_ % serving.size()) continue;
+      const std::string fault = attention_fault(instance, machine_->run(instance, *serving[i]));
+      runs_++;
+      if (!fault.empty()) return std::string(machine_->name()) + " " + serving[i]->kernel + ": " + fault + "\n  " + text(c);
+    }
+    turn_++;
+    return "";
+  }
+  void TearDown() override { std::printf("  %d runs\n", runs_); }
+
+  Machine* machine_ = nullptr;
+  size_t turn_ = 0;
+  int runs_ = 0;
+};
+
+Case base(int64_t D, int64_t Lq, int64_t Lk) {
+  Case c;
+  c.Hq = 2, c.Hkv = 1;
+  c.Lq = Lq, c.Lk = Lk, c.D = c.Dv = D;
+  c.dtype = c.out_dtype = CLARY_BF16;
+  return c;
+}
+
+TEST_F(Attention, Whole) {
+  for (const int64_t D : {64, 128, 256}) EXPECT_EQ(check(base(D, 64, 256), true), "");
+}
+TEST_F(Attention, Dims) {
+  for (const int64_t D : {1, 8, 40, 72, 80, 96, 160, 192, 255}) EXPECT_EQ(check(base(D, 33, 150)), "");
+  Case c = base(64, 20, 140);
+  c.Dv = 100;
+  EXPECT_EQ(check(c, true), "");
+}
+TEST_F(Attention, Lengths) {
+  for (const int64_t Lk : {0, 1, 2, 63, 64, 65, 127, 128, 129, 255, 257, 511, 512, 513})
+    EXPECT_EQ(check(base(Lk % 2 ? 64 : 128, 1 + Lk * 7 % 70, Lk), true), "");
+}
+TEST_F(Attention, Causal) {
+  for (const int kind : {1, 2})
+    for (const int64_t Lk : {1, 40, 128, 200, 300}) {
+      Case c = base(Lk % 3 ? 128 : 64, 150, Lk);
+      c.causal = kind;
+      EXPECT_EQ(check(c, true), "");
+      c.window = true;
+      c.window_left = Lk / 3;
+      EXPECT_EQ(check(c), "");
+      c.causal = 0, c.window_right = 5;
+      EXPECT_EQ(check(c), "");
+    }
+}
+TEST_F(Attention, Masks) {
+  for (int kind = 1; kind <= 4; kind++)
+    for (int broadcast = 0; broadcast < 8; broadcast++) {
+      Case c = base(kind % 2 ? 64 : 128, 40, 190);
+      c.B = 2, c.Hq = 4, c.Hkv = 2;
+      c.mask = static_cast<Mask>(kind);
+      for (int i = 0; i < 3; i++) c.mask_broadcast[i] = broadcast >> i & 1;
+      c.mask_hidden = broadcast == 7 ? 1.0f : 0.4f;
+      EXPECT_EQ(check(c), "");
+    }
+}
+TEST_F(Attention, KeyLengths) {
+  Case c = base(128, 20, 300);
+  c.B = 4, c.kv_lens = {0, 1, 129, 300};
+  EXPECT_EQ(check(c, true), "");
+  c.causal = 2;
+  EXPECT_EQ(check(c, true), "");
+}
+TEST_F(Attention, Shares) {
+  for (const int64_t D : {64, 128, 256}) {
+    Case c = base(D, 1, 3000);
+    c.B = 2, c.Hq = 8, c.Hkv = 2;
+    EXPECT_EQ(check(c, true), "");
+    c.causal = 2, c.window = true, c.window_left = 700;
+    EXPECT_EQ(check(c), "");
+    c.causal = 0, c.window = false;
+    c.kv_lens = {1700, 3};
+    EXPECT_EQ(check(c), "");
+  }
+}
+TEST_F(Attention, Varlen) {
+  for (const int causal : {0, 1, 2}) {
+    Case c = base(causal ? 128 : 64, 200, 1700);
+    c.Hq = 4, c.Hkv = 2;
+    c.cu_q = {0, 3, 3, 150, 200}, c.cu_k = {0, 40, 45, 45, 1700};
+    c.causal = causal;
+    EXPECT_EQ(check(c, true), "");
+  }
+}
+TEST_F(Attention, Layouts) {
+  for (int layout = 0; layout < kLayouts; layout++)
+    for (const int32_t dtype : {CLARY_F16, CLARY_BF16, CLARY_F32}) {
+      Case c = base(layout % 2 ? 72 : 64, 20, 70);
+      c.B = 2, c.Hq = c.Hkv = 2;
+      c.layout = static_cast<Layout>(layout), c.out_layout = static_cast<Layout>((layout + 3) % kLayouts);
+      c.dtype = dtype, c.out_dtype = layout % 3 ? dtype : CLARY_F32;
+      EXPECT_EQ(check(c), "");
+    }
+}
+TEST_F(Attention, Magnitudes) {
+  for (const float size : {1e-38f, 1e-20f, 1e-3f, 30.0f, 1e4f, 1e15f, 3e38f})
+    for (int which = 0; which < 4; which++) {
+      Case c = base(64, 10, 600);
+      c.dtype = c.out_dtype = CLARY_F32;
+      (which == 0 ? c.q_size : which == 1 ? c.k_size : which == 2 ? c.v_size : c.q_size) = size;
+      if (which == 3) c.k_size = size, c.scale = -0.3f;
+      EXPECT_EQ(check(c), "");
+    }
+}
+TEST_F(Attention, NotFinite) {
+  for (int poison = 1; poison <= 7; poison++) {
+    Case c = base(128, 20, 200);
+    c.poison = static_cast<Poison>(poison);
+    if (c.poison == Poison::kNanMask) c.mask = Mask::kF32;
+    EXPECT_EQ(check(c), "");
+  }
+}
+
+double error_of(Machine* m, const Case& c) {
+  Instance instance(c);
+  const Problem p = instance.problem();
+  int count = 0;
+  const cuda::AttentionVariant* v = cuda::attention_variants(&count);
+  while (v->dim != cuda::padded_dim(p.D)) v++;
+  const AttentionRun r = m->run(instance, *v);
+  return r.fault.empty() ? relative_l2(r.out, reference::exact(p).out) : INFINITY;
+}
+TEST_F(Attention, AgainstF64) {
+  for (const int64_t D : {64, 128, 256})
+    for (const Data data : {Data::kNormal, Data::kOutlier, Data::kBias}) {
+      Case c = base(D, 128, 1024);
+      c.Hq = 1, c.data = data, c.out_dtype = CLARY_F32;
+      const double error = error_of(machine_, c);
+      std::printf("  D %d data %d: %.5f\n", static_cast<int>(D), static_cast<int>(data), error);
+      if (data == Data::kNormal) {
+        EXPECT_LE(error, bound(CLARY_STANDARD, "short"));
+      }
+    }
+}
+
+}  // namespace
+}  // namespace clary::test
