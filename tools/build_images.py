@@ -39,7 +39,7 @@ MAX_BYTES = 12 << 20  # of the archive
 # major; what has no cubin gets the PTX.
 FAMILIES = {
     "any/quantise.cu": ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "compute_75", "compute_80"),
-    "mma/attention.cu": ("sm_90",),
+    "mma/attention.cu": ("sm_75", "sm_80", "sm_86", "sm_90", "sm_120", "compute_75", "compute_80"),
 }
 OPTIONS = ("--std=c++20", "--define-macro=NDEBUG")
 

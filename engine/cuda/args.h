@@ -28,7 +28,7 @@ constexpr int kItemChannels = 32;  // channels of a work item of V, which has kS
 // Arguments of statistics_* and quantise_*. Layouts of all outputs: layout.h.
 struct QuantiseArgs {
   Source q, k, v;
-  const int32_t* kv_lens;  // [B] or null: keys from kv_lens[b] on are not read
+  const int32_t* kv_lens;      // [B] or null: keys from kv_lens[b] on are not read
   const int32_t *cu_q, *cu_k;  // [sequences + 1] or null: several sequences one after the other (layout.h, first_row)
   int32_t sequences;           // varlen: how many; else 1
 
@@ -101,8 +101,8 @@ struct AttentionArgs {
   int32_t shares;                               // of a sequence's keys, at most
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
-  float* part_out;    // [..][part_dim]
-  float* part_lse;    // log2; -infinity: no key
+  float* part_out;              // [..][part_dim]
+  float* part_lse;              // log2; -infinity: no key
   int32_t part_rows, part_dim;  // rows of a sequence and key head, all shares; floats of one
 };
 

@@ -15,17 +15,17 @@ constexpr bool kMask_plain = false, kMask_mask = true;
 
 constexpr AttentionVariant kVariants[] = {
 #define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm) \
-  {kImage,                                                                                \
-   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys,                                     \
-   CLARY_##accuracy,                                                                      \
-   kMask_##mask,                                                                          \
-   dim,                                                                                   \
-   rows,                                                                                  \
-   keys,                                                                                  \
-   (warps) * 32,                                                                          \
-   attention_shared_bytes(dim, rows, keys, kValueBytes_##values),                         \
-   blocks,                                                                                \
-   from_sm,                                                                               \
+  {kImage,                                                                                      \
+   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys,                                 \
+   CLARY_##accuracy,                                                                            \
+   kMask_##mask,                                                                                \
+   dim,                                                                                         \
+   rows,                                                                                        \
+   keys,                                                                                        \
+   (warps) * 32,                                                                                \
+   attention_shared_bytes(dim, rows, keys, warps, kValueBytes_##values),                        \
+   blocks,                                                                                      \
+   from_sm,                                                                                     \
    to_sm},
 #include "engine/cuda/kernels/mma/variants.def"
 #undef CLARY_ATTENTION
@@ -46,8 +46,8 @@ const AttentionVariant* find_attention(const Problem& p, int32_t accuracy, int s
                                        int shared_per_sm) {
   const AttentionVariant* best = nullptr;
   for (const AttentionVariant& v : kVariants) {
-    if (v.accuracy != accuracy || (p.mask.present() && !v.mask) || v.dim != padded_dim(std::max(p.D, p.Dv)) || sm < v.from_sm || sm > v.to_sm ||
-        v.shared_bytes > shared_per_block)
+    if (v.accuracy != accuracy || (p.mask.present() && !v.mask) || v.dim != padded_dim(std::max(p.D, p.Dv)) ||
+        sm < v.from_sm || sm > v.to_sm || v.shared_bytes > shared_per_block)
       continue;
     if (blocks_that_fit(v, shared_per_sm) == v.blocks_per_sm) return &v;
     if (!best) best = &v;

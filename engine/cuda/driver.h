@@ -78,8 +78,7 @@ static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchConfig, stream) ==
   X(library_unload, cuLibraryUnload, 12000, (Library library))                                                         \
   X(library_kernel, cuLibraryGetKernel, 12000, (Kernel * kernel, Library library, const char* name))                   \
   X(kernel_function, cuKernelGetFunction, 12000, (Function * function, Kernel kernel))                                 \
-  X(kernel_attribute, cuKernelSetAttribute, 12000,                                                                      \
-    (int32_t attribute, int value, Kernel kernel, DeviceHandle device))                                                \
+  X(kernel_attribute, cuKernelSetAttribute, 12000, (int32_t attribute, int value, Kernel kernel, DeviceHandle device)) \
   X(launch, cuLaunchKernelEx, 11060, (const LaunchConfig* config, Function function, void** parameters, void** extra)) \
   X(error_name, cuGetErrorName, 6000, (Result error, const char** name))
 

@@ -129,10 +129,11 @@ CLARY_BOTH constexpr int64_t share_keys(int64_t rows, int64_t key_heads, int64_t
 CLARY_BOTH constexpr int64_t part_rows_bound(int64_t key_heads) { return kShareBlocks * kShareRows / key_heads; }
 
 // Dynamic shared memory of an attention block: Q, two stages of K and V; unit and ratio of V's scale per channel; scale, frame and sum per
-// row; what is the same for the block (kernels/mma/mainloop.cuh, Memory).
-constexpr int kAttentionFacts = 128;
-CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int value_bytes) {
-  return rows * dim + 2 * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts;
+// row; what is the same for the block; P of all but a warp's last 16 rows (kernels/mma/mainloop.cuh, Memory).
+constexpr int kAttentionFacts = 192;
+CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int warps, int value_bytes) {
+  return rows * dim + 2 * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts +
+         (rows - 16 * warps) * keys * value_bytes;
 }
 
 }  // namespace clary::cuda

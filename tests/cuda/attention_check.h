@@ -21,6 +21,7 @@ class Machine {
  public:
   virtual ~Machine() = default;
   virtual const char* name() const = 0;
+  virtual int sm() const = 0;  // whose code it runs
   // Runs `variant` with all memory that is written poisoned before; another byte than out and lse having changed is a fault.
   virtual AttentionRun run(Instance& instance, const cuda::AttentionVariant& variant) = 0;
 };

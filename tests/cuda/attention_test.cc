@@ -26,13 +26,15 @@ class Attention : public testing::Test {
     const cuda::AttentionVariant* variants = cuda::attention_variants(&count);
     for (int i = 0; i < count; i++)
       if (variants[i].dim == cuda::padded_dim(static_cast<int>(std::max(c.D, c.Dv))) &&
-          (variants[i].mask || c.mask == Mask::kNone))
+          (variants[i].mask || c.mask == Mask::kNone) && variants[i].from_sm <= machine_->sm() &&
+          machine_->sm() <= variants[i].to_sm)
         serving.push_back(&variants[i]);
     for (size_t i = 0; i < serving.size(); i++) {
       if (!all && i != turn_ % serving.size()) continue;
       const std::string fault = attention_fault(instance, machine_->run(instance, *serving[i]));
       runs_++;
-      if (!fault.empty()) return std::string(machine_->name()) + " " + serving[i]->kernel + ": " + fault + "\n  " + text(c);
+      if (!fault.empty())
+        return std::string(machine_->name()) + " " + serving[i]->kernel + ": " + fault + "\n  " + text(c);
     }
     turn_++;
     return "";
@@ -146,12 +148,51 @@ TEST_F(Attention, NotFinite) {
   }
 }
 
+// CLARY_FUZZ_COUNT of them; CLARY_FUZZ_FIRST is the first one's seed.
+TEST_F(Attention, Random) {
+  const char *count = std::getenv("CLARY_FUZZ_COUNT"), *first = std::getenv("CLARY_FUZZ_FIRST");
+  const uint64_t begin = first ? std::strtoull(first, nullptr, 10) : 1;
+  for (uint64_t seed = begin; seed < begin + (count ? std::strtoull(count, nullptr, 10) : 40); seed++) {
+    Random r(seed * 7919);
+    static const int64_t kDims[] = {1, 8, 40, 64, 72, 80, 96, 128, 160, 192, 256}, kGroups[] = {1, 1, 2, 3, 8};
+    static const int32_t kDtypes[] = {CLARY_F16, CLARY_BF16, CLARY_F32};
+    Case c;
+    c.seed = seed;
+    c.B = r.between(1, 3), c.Hkv = r.between(1, 2), c.Hq = c.Hkv * r.pick(kGroups);
+    c.Lq = r.chance(0.3) ? r.between(1, 4) : r.between(1, 150);
+    c.Lk = r.chance(0.1) ? r.between(1000, 2600) : r.between(0, 300);
+    if (c.Lk > 600) c.Lq = r.between(1, 8);
+    c.D = r.pick(kDims), c.Dv = r.chance(0.7) ? c.D : r.pick(kDims);
+    c.dtype = r.pick(kDtypes), c.out_dtype = r.chance(0.7) ? c.dtype : r.pick(kDtypes);
+    c.data = static_cast<Data>(r.chance(0.5) ? 0 : r.between(0, 6));
+    c.causal = r.chance(0.5) ? 0 : static_cast<int32_t>(r.between(1, 2));
+    c.window = r.chance(0.25);
+    if (c.window) c.window_left = r.between(-1, 150), c.window_right = r.between(-1, 50);
+    c.lse = r.chance(0.8);
+    c.layout = static_cast<Layout>(r.between(0, kLayouts - 1)),
+    c.out_layout = static_cast<Layout>(r.between(0, kLayouts - 1));
+    if (r.chance(0.2)) {
+      c.B = 1;
+      c.cu_q = {0, static_cast<int32_t>(r.between(0, c.Lq)), static_cast<int32_t>(c.Lq)};
+      c.cu_k = {0, static_cast<int32_t>(r.between(0, c.Lk)), static_cast<int32_t>(c.Lk)};
+    } else {
+      if (r.chance(0.3)) c.mask = static_cast<Mask>(r.between(1, 4));
+      if (c.mask != Mask::kNone && c.layout == Layout::kOdd) c.layout = Layout::kHnd;
+      for (bool& b : c.mask_broadcast) b = r.chance(0.3);
+      if (r.chance(0.3))
+        for (int64_t b = 0; b < c.B; b++) c.kv_lens.push_back(static_cast<int32_t>(r.between(0, c.Lk)));
+    }
+    if (r.chance(0.1)) c.poison = static_cast<Poison>(r.between(1, 6));
+    ASSERT_EQ(check(c), "") << "CLARY_FUZZ_FIRST=" << seed;
+  }
+}
+
 double error_of(Machine* m, const Case& c) {
   Instance instance(c);
   const Problem p = instance.problem();
   int count = 0;
   const cuda::AttentionVariant* v = cuda::attention_variants(&count);
-  while (v->dim != cuda::padded_dim(p.D)) v++;
+  while (v->dim != cuda::padded_dim(p.D) || v->from_sm > m->sm()) v++;
   const AttentionRun r = m->run(instance, *v);
   return r.fault.empty() ? relative_l2(r.out, reference::exact(p).out) : INFINITY;
 }

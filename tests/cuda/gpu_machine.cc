@@ -1,4 +1,5 @@
-// The kernels on GPU 0.
+// The kernels on GPU 0. CLARY_TEST_PTX=75 or 80 runs that code path through its PTX.
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -10,8 +11,12 @@ namespace {
 
 class OnGpu : public Machine {
  public:
-  explicit OnGpu(const cuda::Gpu* gpu) : gpu_(gpu) {}
+  explicit OnGpu(const cuda::Gpu* gpu) : gpu_(gpu) {
+    const char* ptx = std::getenv("CLARY_TEST_PTX");
+    if (ptx) cuda::use_ptx_for_test(ptx_ = std::atoi(ptx));
+  }
   const char* name() const override { return "gpu"; }
+  int sm() const override { return ptx_ ? ptx_ : gpu_->major * 10 + gpu_->minor; }
 
   AttentionRun run(Instance& instance, const cuda::AttentionVariant& variant) override {
     AttentionRun r;
@@ -41,7 +46,8 @@ class OnGpu : public Machine {
     lengths(p.kv_lens, p.B);
     lengths(p.cu_q, p.num_seqs + 1);
     lengths(p.cu_k, p.num_seqs + 1);
-    if (Status s = cuda::plan_quantise(p, variant.quantise(p), &r.quantised); !s) return r.fault = s.message(), std::move(r);
+    if (Status s = cuda::plan_quantise(p, variant.quantise(p), &r.quantised); !s)
+      return r.fault = s.message(), std::move(r);
     if (Status s = cuda::plan_attention(p, variant, &r.plan); !s) return r.fault = s.message(), std::move(r);
     const DeviceMemory codes(r.quantised.workspace), parts(r.plan.workspace);
     codes.fill(0x55), parts.fill(0x55);
@@ -70,6 +76,7 @@ class OnGpu : public Machine {
 
  private:
   const cuda::Gpu* gpu_;
+  int ptx_ = 0;
 };
 
 }  // namespace

@@ -120,10 +120,13 @@ void run_grid(uint32_t blocks, uint32_t threads, size_t shared_bytes, const std:
       f.first.uc_stack.ss_sp = f.stack.get();
       f.first.uc_stack.ss_size = kStack;
       f.first.uc_link = nullptr;
-      makecontext(&f.first, +[] {
-        if (_setjmp(fibers[current].place) == 0) _longjmp(scheduler, 1);
-        enter();
-      }, 0);
+      makecontext(
+          &f.first,
+          +[] {
+            if (_setjmp(fibers[current].place) == 0) _longjmp(scheduler, 1);
+            enter();
+          },
+          0);
 
       if (_setjmp(scheduler) == 0) setcontext(&f.first);
     }

@@ -13,12 +13,14 @@ namespace {
 class Emulated : public Machine {
  public:
   const char* name() const override { return "emu:" CLARY_TEXT(CLARY_EMULATED_SM); }
+  int sm() const override { return CLARY_EMULATED_ARCH / 10; }
   AttentionRun run(Instance& instance, const cuda::AttentionVariant& variant) override {
     AttentionRun r;
     instance.out.poison();
     instance.lse.poison();
     const Problem p = instance.problem();
-    if (Status s = cuda::plan_quantise(p, variant.quantise(p), &r.quantised); !s) return r.fault = s.message(), std::move(r);
+    if (Status s = cuda::plan_quantise(p, variant.quantise(p), &r.quantised); !s)
+      return r.fault = s.message(), std::move(r);
     if (Status s = cuda::plan_attention(p, variant, &r.plan); !s) return r.fault = s.message(), std::move(r);
     std::vector<char> codes(r.quantised.workspace + 256, 0x55), parts(r.plan.workspace + 256, 0x55);
     cuda::bind(&r.quantised, codes.data());

@@ -26,6 +26,7 @@ using std::min;
 constexpr int kArch = CLARY_EMULATED_ARCH;
 constexpr bool kHasAmpereMma = kArch >= 800;
 constexpr bool kHasDependentLaunch = kArch >= 900;
+constexpr bool kHasBulkCopy = false;
 constexpr float kMagic = 12582912.0f;
 
 struct Index {
@@ -104,8 +105,7 @@ inline bool __all_sync(unsigned mask, bool x) { return !__any_sync(mask, !x); }
 inline uint32_t prmt(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t both = static_cast<uint64_t>(b) << 32 | a;
   uint32_t r = 0;
-  for (int i = 0; i < 4; i++)
-    r |= static_cast<uint32_t>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  for (int i = 0; i < 4; i++) r |= static_cast<uint32_t>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
   return r;
 }
 inline uint32_t pack_bytes(float a, float b, float c, float d) {
@@ -156,8 +156,7 @@ inline void mma_16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]
     for (int i = 0; i < 32; i++)
       for (int e = 0; e < 4; e++) {
         double sum = at(i)->c[e];
-        for (int k = 0; k < 16; k++)
-          sum += static_cast<double>(x[i / 4 + e / 2 * 8][k]) * y[k][i % 4 * 2 + e % 2];
+        for (int k = 0; k < 16; k++) sum += static_cast<double>(x[i / 4 + e / 2 * 8][k]) * y[k][i % 4 * 2 + e % 2];
         at(i)->c[e] = static_cast<float>(sum);
       }
   });
@@ -230,6 +229,13 @@ inline void copy16(Shared to, const void* from) { emulation::copy(to, from, 16);
 inline void copy4(Shared to, const float* from) { emulation::copy(to, from, 4); }
 inline void commit_copies() {}
 inline void await_copies() { emulation::land_copies(); }
+
+inline void put4(Shared to, const uint32_t (&x)[4]) { std::memcpy(emulation::shared_memory() + to, x, 16); }
+inline void get4(Shared from, uint32_t (&x)[4]) { std::memcpy(x, emulation::shared_memory() + from, 16); }
+inline void make_barrier(Shared) {}
+inline void expect_bytes(Shared, int) {}
+inline void copy_bulk(Shared, const void*, int, Shared) {}
+inline void await_bytes(Shared, int) {}
 
 inline void load_matrices(uint32_t (&m)[4], Shared row) {
   struct {

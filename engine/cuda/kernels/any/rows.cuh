@@ -190,7 +190,8 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   for (int r = 0; r < 2; r++)
     store_row<D>(y, r, there[r] ? inverse : 0.0f, codes + 8 * r * panel_width(D), a.k_rows * panel_width(D));
   if (threadIdx.x == 0)
-    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + span.row / kTileKeys + tile] = finite_or_nan(m) * a.k_factor;
+    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + span.row / kTileKeys + tile] =
+        finite_or_nan(m) * a.k_factor;
 }
 
 }  // namespace clary::cuda

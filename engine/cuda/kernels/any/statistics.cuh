@@ -9,8 +9,8 @@ namespace clary::cuda {
 
 // Sums (kMaxima: largest sizes) over rows of one chunk, to shared.columns[0..dp). Eight channels a thread, eight rows in flight.
 template <class T, bool kMaxima>
-__device__ __forceinline__ void reduce_rows(const Source& s, int bh, const Span& span, bool sampled, int begin, int end, int dp,
-                                            float* shared) {
+__device__ __forceinline__ void reduce_rows(const Source& s, int bh, const Span& span, bool sampled, int begin, int end,
+                                            int dp, float* shared) {
   using Element = typename T::Element;
   constexpr int kInFlight = sizeof(Element) == 4 ? 4 : 8;
   const int wide = dp / 8, column = static_cast<int>(threadIdx.x) % wide, row = static_cast<int>(threadIdx.x) / wide;

@@ -13,8 +13,8 @@ namespace clary::cuda {
 __device__ __forceinline__ int value_key(int half, int i) { return 4 * half + (i & 3) + 8 * (i >> 2); }
 
 template <class T>
-__device__ __forceinline__ void load_values(const Source& s, int bh, const Span& span, int first, int channel, Slab<T>* slabs,
-                                            typename T::Pair (&x)[8][4]) {
+__device__ __forceinline__ void load_values(const Source& s, int bh, const Span& span, int first, int channel,
+                                            Slab<T>* slabs, typename T::Pair (&x)[8][4]) {
   const int t = lane() & 3, half = lane() >> 2 & 1, own = first + (lane() >> 3) * 16, end = span.count;
   const char* base = head_of(s, bh) + span.begin * s.token;
   if (s.access == kChunks) {
@@ -83,7 +83,8 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
   if (a.v_maxima) {
     await_previous_grid();
     const int chunks = static_cast<int>(chunk_count(keys)), c = lane();
-    const float* maxima = a.v_maxima + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.v_chunks * a.dvp + channel + c;
+    const float* maxima =
+        a.v_maxima + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.v_chunks * a.dvp + channel + c;
     float m = 0;  // a warp takes every eighth chunk
     for (int i = warp(); i < chunks; i += 8) m = max_abs(m, load_fresh(maxima + i * a.dvp));
     shared.chunks[warp()][c] = m;
@@ -117,8 +118,9 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
   }
 
   if (threadIdx.x < 4 && (!a.v_maxima || block == 0)) {
-    float* scales =
-        a.v_scales + (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp + channel + 8 * t;
+    float* scales = a.v_scales +
+                    (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp +
+                    channel + 8 * t;
 #pragma unroll
     for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (1.0f / 127.0f);
   }

@@ -19,6 +19,7 @@ constexpr int kArch = 0;
 #endif
 constexpr bool kHasAmpereMma = kArch >= 800;        // m16n8k16 for f16 and bf16, maxima that keep NaN, redux
 constexpr bool kHasDependentLaunch = kArch >= 900;  // griddepcontrol
+constexpr bool kHasBulkCopy = kArch >= 900;         // cp.async.bulk: one thread copies a tile
 
 constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: the low bits of x + kMagic are round-half-even(x)
 
@@ -183,7 +184,9 @@ __device__ __forceinline__ uint8_t* dynamic_shared() {
   extern __shared__ __align__(1024) uint8_t bytes[];
   return bytes;
 }
-__device__ __forceinline__ Shared shared_address(const void* p) { return static_cast<Shared>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ Shared shared_address(const void* p) {
+  return static_cast<Shared>(__cvta_generic_to_shared(p));
+}
 
 // Copies that run on: what is committed is there, for this thread, after await_copies(). Turing copies at once.
 __device__ __forceinline__ void copy16(Shared to, const void* from) {
@@ -209,6 +212,44 @@ __device__ __forceinline__ void await_copies() {
   if constexpr (kHasAmpereMma) asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
+// Four registers to shared memory and back. The compiler does not look through it.
+__device__ __forceinline__ void put4(Shared to, const uint32_t (&x)[4]) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
+}
+__device__ __forceinline__ void get4(Shared from, uint32_t (&x)[4]) {
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(from)
+               : "memory");
+}
+
+// Bulk copies, with a barrier that counts their bytes: 8 bytes of shared memory, made by one thread before the block's first __syncthreads.
+__device__ __forceinline__ void make_barrier(Shared barrier) {
+  if constexpr (kHasBulkCopy)
+    asm volatile("mbarrier.init.shared.b64 [%0], 1; fence.mbarrier_init.release.cluster;" ::"r"(barrier) : "memory");
+}
+__device__ __forceinline__ void expect_bytes(Shared barrier, int bytes) {
+  if constexpr (kHasBulkCopy)
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void copy_bulk(Shared to, const void* from, int bytes, Shared barrier) {
+  if constexpr (kHasBulkCopy)
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+                 "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+// Waits until the barrier's phase of this parity is complete.
+__device__ __forceinline__ void await_bytes(Shared barrier, int parity) {
+  if constexpr (kHasBulkCopy)
+    asm volatile(
+        "{.reg .pred done;\n"
+        "$again_%=: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+        "@!done bra $again_%=;}" ::"r"(barrier),
+        "r"(parity)
+        : "memory");
+}
+
 // Four 8 x 8 matrices of 16-bit elements; lanes 8 i .. 8 i + 7 give the rows of matrix i. Lane l gets elements 2 (l % 4), + 1 of row
 // l / 4 of each.
 __device__ __forceinline__ void load_matrices(uint32_t (&m)[4], Shared row) {
@@ -219,28 +260,29 @@ __device__ __forceinline__ void load_matrices(uint32_t (&m)[4], Shared row) {
 
 // d = c + a b: a 16 x 32 row-major, b 32 x 8, exact in int32; fragments of PTX ISA "mma.m16n8k32". Signed and unsigned bytes.
 // Turing: four m8n8k16, whose fragments are the halves of these.
-#define CLARY_MMA_BYTES(name, type)                                                                                    \
-  __device__ __forceinline__ void name(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int c0, int c1,  \
-                                       int c2, int c3) {                                                               \
-    if constexpr (kHasAmpereMma) {                                                                                     \
-      asm volatile("mma.sync.aligned.m16n8k32.row.col.s32." type "." type                                              \
-                   ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                          \
-                   : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                                    \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c0), "r"(c1), "r"(c2), "r"(c3)); \
-    } else {                                                                                                           \
-      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"        \
-                   : "=r"(d[0]), "=r"(d[1])                                                                            \
-                   : "r"(a[0]), "r"(b0), "r"(c0), "r"(c1));                                                            \
-      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"        \
-                   : "=r"(d[2]), "=r"(d[3])                                                                            \
-                   : "r"(a[1]), "r"(b0), "r"(c2), "r"(c3));                                                            \
-      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"        \
-                   : "+r"(d[0]), "+r"(d[1])                                                                            \
-                   : "r"(a[2]), "r"(b1));                                                                              \
-      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"        \
-                   : "+r"(d[2]), "+r"(d[3])                                                                            \
-                   : "r"(a[3]), "r"(b1));                                                                              \
-    }                                                                                                                  \
+#define CLARY_MMA_BYTES(name, type)                                                                                   \
+  __device__ __forceinline__ void name(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int c0, int c1, \
+                                       int c2, int c3) {                                                              \
+    if constexpr (kHasAmpereMma) {                                                                                    \
+      asm volatile("mma.sync.aligned.m16n8k32.row.col.s32." type "." type                                             \
+                   ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"                         \
+                   : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                                   \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c0), "r"(c1), "r"(c2),         \
+                     "r"(c3));                                                                                        \
+    } else {                                                                                                          \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"       \
+                   : "=r"(d[0]), "=r"(d[1])                                                                           \
+                   : "r"(a[0]), "r"(b0), "r"(c0), "r"(c1));                                                           \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%4, %5};"       \
+                   : "=r"(d[2]), "=r"(d[3])                                                                           \
+                   : "r"(a[1]), "r"(b0), "r"(c2), "r"(c3));                                                           \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"       \
+                   : "+r"(d[0]), "+r"(d[1])                                                                           \
+                   : "r"(a[2]), "r"(b1));                                                                             \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." type "." type ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};"       \
+                   : "+r"(d[2]), "+r"(d[3])                                                                           \
+                   : "r"(a[3]), "r"(b1));                                                                             \
+    }                                                                                                                 \
   }
 CLARY_MMA_BYTES(mma_s8, "s8")
 CLARY_MMA_BYTES(mma_u8, "u8")

@@ -30,15 +30,27 @@ __device__ __forceinline__ void each_channel(F f) {
 template <class C>
 __device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<C>& memory, int tile) {
   constexpr int kPanels = C::kDim / C::kPanel, kBlockTiles = kScaleKeys / C::kKeys;
-  const Facts& f = memory.facts();
+  Facts& f = memory.facts();
   const int stage = tile & 1;
+  const auto k_from = [&](int panel) {
+    return a.k_codes + static_cast<int64_t>(f.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel;
+  };
+  const uint8_t* v_from = a.v_codes + static_cast<int64_t>(f.v_first + tile * C::kKeys) * C::kDim;
+  if constexpr (kHasBulkCopy) {
+    if (threadIdx.x == 0) {
+      const Shared full = shared_address(&f.full[stage]);
+      expect_bytes(full, C::kK + C::kV);
 #pragma unroll
-  for (int panel = 0; panel < kPanels; panel++)
-    copy_block<C::kThreads, C::kK / kPanels>(
-        memory.k(stage) + panel * C::kKeys * C::kPanel,
-        a.k_codes + static_cast<int64_t>(f.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel);
-  copy_block<C::kThreads, C::kV>(memory.v(stage),
-                                 a.v_codes + static_cast<int64_t>(f.v_first + tile * C::kKeys) * C::kDim);
+      for (int panel = 0; panel < kPanels; panel++)
+        copy_bulk(memory.k(stage) + panel * C::kKeys * C::kPanel, k_from(panel), C::kK / kPanels, full);
+      copy_bulk(memory.v(stage), v_from, C::kV, full);
+    }
+  } else {
+#pragma unroll
+    for (int panel = 0; panel < kPanels; panel++)
+      copy_block<C::kThreads, C::kK / kPanels>(memory.k(stage) + panel * C::kKeys * C::kPanel, k_from(panel));
+    copy_block<C::kThreads, C::kV>(memory.v(stage), v_from);
+  }
   if ((tile + 1) % kBlockTiles == 0 && tile + 1 < f.end) {
     const float* from = a.v_scales + static_cast<int64_t>(f.v_block + (tile + 1) / kBlockTiles) * C::kDim;
     each_channel<C>([&](int c) { copy4(shared_address(memory.ratio() + c), from + c); });
@@ -64,7 +76,10 @@ __device__ __forceinline__ int begin_block(const AttentionArgs& a, const Memory<
     f.k_first = key_head * a.k_rows * kPanels + seq.k_row;
     f.v_first = key_head * a.k_rows + seq.k_row;
     f.v_block = key_head * a.v_blocks + seq.v_block;
+    f.begin = begin;
     f.end = end;
+    make_barrier(shared_address(&f.full[0]));
+    make_barrier(shared_address(&f.full[1]));
   }
   if (thread < C::kWarps) {  // a warp's own bounds are tighter; one of no rows takes the last one's
     const int row = w.row + thread * kWarpRows;
@@ -72,20 +87,23 @@ __device__ __forceinline__ int begin_block(const AttentionArgs& a, const Memory<
     f.plain[thread] = own.plain;
     f.plain_end[thread] = own.plain_end;
   }
-  constexpr int kChunks = C::kDim / 16, kPanelChunks = C::kPanel / 16;
-#pragma unroll 1
-  for (int i = thread; i < C::kRows * kChunks; i += C::kThreads) {
-    const int row = i / kChunks, chunk = i % kPanelChunks, panel = i % kChunks / kPanelChunks;
-    const int at = min(w.row + row, w.rows - 1), head = at / seq.queries, query = seq.q_row + at - head * seq.queries;
-    const int64_t source = (static_cast<int64_t>(first_head + head) * kPanels + panel) * a.q_rows + query;
+  constexpr int kChunks = C::kDim / 16, kPanelChunks = C::kPanel / 16, kStep = C::kThreads / kChunks;
+  int row = thread / kChunks, head = (w.row + row) / seq.queries, query = w.row + row - head * seq.queries;
+  const int panel = thread % kChunks / kPanelChunks, chunk = thread % kPanelChunks;
+#pragma unroll 2
+  for (; row < C::kRows; row += kStep) {
+    if (w.row + row >= w.rows) query = 0, head = 0;  // no such row: any will do
+    const int code = seq.q_row + query;
+    const int64_t source = (static_cast<int64_t>(first_head + head) * kPanels + panel) * a.q_rows + code;
     copy16(memory.q() + (panel * C::kRows + row) * C::kPanel + swizzle(row, chunk, C::kPanel) * 16,
-           a.q_codes + source * C::kPanel + swizzle(query, chunk, C::kPanel) * 16);
-    if (i % kChunks == 0) {
-      const float scale = a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + query];
+           a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16);
+    if (thread % kChunks == 0) {
+      const float scale = a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + code];
       memory.scale()[row] = scale > 3e38f ? 3e38f : scale;
       memory.frame()[row] = kNoFrame;
       memory.total()[row] = 0;
     }
+    for (query += kStep; query >= seq.queries; query -= seq.queries) head++;
   }
   __syncthreads();
   if (begin < end) {
@@ -126,7 +144,6 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   const Shared q = memory.q() + warp() * kWarpRows * C::kPanel + (own & 15) * C::kPanel +
                    swizzle(own & 15, own >> 4, C::kPanel) * 16;
   const Shared k = memory.k(0) + k_lane * C::kPanel + swizzle(k_lane, own >> 3 & 1, C::kPanel) * 16;
-  const Shared v = memory.v(0) + (own & 7) * C::kGroup + swizzle(own & 7, own >> 3, C::kGroup) * 16;
 #pragma unroll 1
   for (; tile < f.end; tile++) {
     const bool edge = tile % (kScaleKeys / C::kKeys) == 0;
@@ -140,15 +157,23 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
       });
     __syncthreads();
     if (tile + 1 < f.end) fetch_tile<C>(a, memory, tile + 1);
+    await_bytes(shared_address(&f.full[tile & 1]), (tile - f.begin) >> 1 & 1);
     if (edge) close_block<C>(memory, o);
     // With a lane a row: whether all rows of the warp see all keys, with scores that exponentials() can take.
-    const float most = memory.scale()[warp() * kWarpRows + own % kWarpRows] * f.k_scale[tile & 1];
-    const bool plain = tile >= f.plain[warp()] && tile < f.plain_end[warp()] && most <= kFlatScale;
+    const int lane_row = Memory<C>::thread(), in_warp = lane_row >> 5;
+    const float most = memory.scale()[in_warp * kWarpRows + lane_row % kWarpRows] * f.k_scale[tile & 1];
+    const bool plain = tile >= f.plain[in_warp] && tile < f.plain_end[in_warp] && most <= kFlatScale;
+    uint32_t p[C::kMmas][C::kBlocks / 4][4];
+    float factor[C::kMmas][2];
     if (__all_sync(~0u, plain)) {
-      take_tile<C, false>(a, memory, tile, o, q, k + (tile & 1) * C::kK, v + (tile & 1) * C::kV);
+      take_scores<C, false>(a, memory, tile, o, q, k + (tile & 1) * C::kK, p, factor);
     } else {
-      take_tile<C, true>(a, memory, tile, o, q, k + (tile & 1) * C::kK, v + (tile & 1) * C::kV);
+      take_scores<C, true>(a, memory, tile, o, q, k + (tile & 1) * C::kK, p, factor);
     }
+    recall_codes<C>(memory, p);
+    const int v_lane = Memory<C>::thread() & 31;
+    const Shared v = memory.v(tile & 1) + (v_lane & 7) * C::kGroup + swizzle(v_lane & 7, v_lane >> 3, C::kGroup) * 16;
+    add_values<C>(o, p, factor, v);
   }
   __syncthreads();
   store_rows<C>(a, memory, o);
@@ -156,10 +181,11 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
 
 }  // namespace clary::cuda
 
-#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm)                       \
-  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                                 \
-      attention_##values##_##mask##_##dim##_##rows##x##keys(const __grid_constant__ clary::cuda::AttentionArgs a) {  \
-    clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, clary::cuda::kMask_##mask>>(a);                 \
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm)                     \
+  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                                \
+      attention_##values##_##mask##_##dim##_##rows##x##keys(const __grid_constant__ clary::cuda::AttentionArgs a) { \
+    if constexpr (clary::cuda::kArch / 10 >= (from_sm) && clary::cuda::kArch / 10 <= (to_sm))                       \
+      clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, clary::cuda::kMask_##mask>>(a);              \
   }
 #include "variants.def"
 

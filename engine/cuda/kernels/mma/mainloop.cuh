@@ -11,15 +11,15 @@
 
 namespace clary::cuda {
 
-constexpr int kMagicBits = 0x4b400000;              // 1.5 * 2^23 as a float
-constexpr float kOffset = 7.99435344f - 24.0f;      // log2(255) - 24
-constexpr float kFrameLead = 96.0f;                 // O is in units of 2^(frame - kFrameLead - 149): f32 has room for 2^31 more
-constexpr float kFrameReach = 31.0f;                // and a maximum further above its frame becomes the frame
+constexpr int kMagicBits = 0x4b400000;          // 1.5 * 2^23 as a float
+constexpr float kOffset = 7.99435344f - 24.0f;  // log2(255) - 24
+constexpr float kFrameLead = 96.0f;   // O is in units of 2^(frame - kFrameLead - 149): f32 has room for 2^31 more
+constexpr float kFrameReach = 31.0f;  // and a maximum further above its frame becomes the frame
 constexpr float kNoFrame = -3e38f;
-constexpr float kFlatScale = 0.0625f;               // scores per unit of S up to which the exponent is one FMA on S's bits
+constexpr float kFlatScale = 0.0625f;  // scores per unit of S up to which the exponent is one FMA on S's bits
 constexpr float kLeastScale = 1e-37f;
-constexpr float kMostScale = 1.2676506e30f;         // 2^100: larger ones are taken for it, so that nothing overflows
-constexpr float kUnitStep = 8.67361738e-19f;        // 2^-60: V's unit falls by no more at a time
+constexpr float kMostScale = 1.2676506e30f;   // 2^100: larger ones are taken for it, so that nothing overflows
+constexpr float kUnitStep = 8.67361738e-19f;  // 2^-60: V's unit falls by no more at a time
 constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
@@ -32,7 +32,7 @@ struct Tile {
   static constexpr int kPanel = panel_width(D);      // bytes of a row of Q and K in shared memory
   static constexpr int kGroup = kKeys;               // and of V
   static constexpr int kQ = kRows * D, kK = kKeys * D, kV = kKeys * D;
-  static constexpr int kBytes = attention_shared_bytes(D, kRows, kKeys, 1);
+  static constexpr int kBytes = attention_shared_bytes(D, kRows, kKeys, kWarps, 1);
   static_assert(kRows % (16 * kWarps) == 0 && (kKeys == 64 || kKeys == 128));
 };
 
@@ -46,10 +46,11 @@ struct Accumulators {
 
 // What it keeps in shared memory, because registers are what the loop is short of: all that is touched once a tile or less.
 struct Facts {
+  uint64_t full[2];  // barriers of bulk copies, per stage
   Work work;
   int k_first, v_first;        // the sequence's first row among K's of all heads and panels, and among V's of all heads
   int v_block;                 // its first block of V scales
-  int end;                     // tiles of the block end here
+  int begin, end;              // tiles of the block
   int plain[4], plain_end[4];  // tiles that a warp's rows see whole
   float k_scale[2];            // of the tile in each stage
 };
@@ -61,14 +62,25 @@ struct Memory {
   __device__ Shared q() const { return shared_address(base); }
   __device__ Shared k(int stage) const { return shared_address(base) + C::kQ + stage * C::kK; }
   __device__ Shared v(int stage) const { return shared_address(base) + C::kQ + 2 * C::kK + stage * C::kV; }
-  __device__ float* unit() const { return reinterpret_cast<float*>(base + kTiles); }   // [kDim] of V's codes in O
-  __device__ float* ratio() const { return unit() + C::kDim; }                         // [kDim] the last over it
-  __device__ float* scale() const { return unit() + 2 * C::kDim; }                     // [kRows] of q
-  __device__ float* frame() const { return unit() + 2 * C::kDim + C::kRows; }          // [kRows]
-  __device__ float* total() const { return unit() + 2 * C::kDim + 2 * C::kRows; }      // [kRows] sum of P before V's last scale
+  __device__ float* unit() const { return reinterpret_cast<float*>(base + kTiles); }  // [kDim] of V's codes in O
+  __device__ float* ratio() const { return unit() + C::kDim; }                        // [kDim] the last over it
+  __device__ float* scale() const { return unit() + 2 * C::kDim; }                    // [kRows] of q
+  __device__ float* frame() const { return unit() + 2 * C::kDim + C::kRows; }         // [kRows]
+  __device__ float* total() const {
+    return unit() + 2 * C::kDim + 2 * C::kRows;
+  }  // [kRows] sum of P before V's last scale
   __device__ Facts& facts() const { return *reinterpret_cast<Facts*>(unit() + 2 * C::kDim + 3 * C::kRows); }
+  // Where these are is worked out anew at each use: kept over the loop, addresses spill.
+  __device__ static int thread() { return opaque(static_cast<int>(threadIdx.x)); }
+  // Words 4 i .. of this thread's P.
+  __device__ Shared stash(int i) const {
+    return shared_address(&facts()) + kAttentionFacts + (i * C::kThreads + thread()) * 16;
+  }
   // The thread's row g + 8 r of block m, within the block's.
-  __device__ static int row(int m, int r) { return (warp() * C::kMmas + m) * 16 + lane() / 4 + 8 * r; }
+  __device__ static int row(int m, int r) {
+    const int own = static_cast<int>(threadIdx.x);
+    return ((own >> 5) * C::kMmas + m) * 16 + (own >> 2 & 7) + 8 * r;
+  }
 };
 
 // Sum over the four threads of a row.
@@ -113,7 +125,8 @@ __device__ __forceinline__ uint32_t pack_codes(float p0, float p1, float p2, flo
 // Scores that all rows see, in units small enough for one FMA each. maxima: what the codes are relative to.
 template <class C>
 __device__ __forceinline__ void exponentials(const int (&s)[C::kBlocks][4], const float (&unit)[2],
-                                             uint32_t (&p)[C::kBlocks / 4][4], uint32_t (&codes)[2], float (&maxima)[2]) {
+                                             uint32_t (&p)[C::kBlocks / 4][4], uint32_t (&codes)[2],
+                                             float (&maxima)[2]) {
   float offset[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -134,7 +147,8 @@ __device__ __forceinline__ void exponentials(const int (&s)[C::kBlocks][4], cons
   const auto code = [&](int j, int e) { return exp2_fast(fmaf(__int_as_float(s[j][e]), unit[e / 2], offset[e / 2])); };
 #pragma unroll
   for (int i = 0; i < C::kBlocks; i++) {  // with one block of rows row g, then row g + 8; with two both at once
-    const int j = C::kMmas == 1 ? i % (C::kBlocks / 2) * 2 : i / 2 * 2, r = C::kMmas == 1 ? i / (C::kBlocks / 2) : i % 2;
+    const int j = C::kMmas == 1 ? i % (C::kBlocks / 2) * 2 : i / 2 * 2,
+              r = C::kMmas == 1 ? i / (C::kBlocks / 2) : i % 2;
     p[j / 4][j / 2 % 2 * 2 + r] =
         pack_codes(code(j, 2 * r), code(j, 2 * r + 1), code(j + 1, 2 * r), code(j + 1, 2 * r + 1), codes[r]);
   }
@@ -167,7 +181,8 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, cons
   float most[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int own = w.row + row_in_block + 8 * r, head = own / w.sequence.queries, query = own - head * w.sequence.queries;
+    const int own = w.row + row_in_block + 8 * r, head = own / w.sequence.queries,
+              query = own - head * w.sequence.queries;
     const Keys keys = keys_of(a, w.sequence, query);
     const int column = tile * C::kKeys + (lane() & 3) * 2, from = column - keys.first;
     const unsigned count = own < w.rows && keys.first < keys.end ? keys.end - keys.first : 0;
@@ -183,10 +198,9 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, cons
         float x = seen ? __int_as_float(s[j][2 * r + e]) : -kInfinity;
         if constexpr (kMask) {  // from here on in log2 units
           x = (x - kMagic) * scale;
-          if (seen) {
-            const float bias = mask_value(mask + e * a.mask_key, a.mask_kind);
-            x = bias == -kInfinity ? bias : x + bias;  // what is hidden stays so beside a NaN
-          }
+          float bias = seen ? 0.0f : -kInfinity;
+          if (seen && a.mask_kind != kMaskNone) bias = mask_value(mask + e * a.mask_key, a.mask_kind);
+          x = bias == -kInfinity ? bias : x + bias;  // what is hidden stays so beside a NaN
           most[r] = max_or_nan(most[r], x);
         } else {
           most[r] = fmaxf(most[r], x);
@@ -198,9 +212,11 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, cons
 #pragma unroll
     for (int lanes = 1; lanes <= 2; lanes *= 2) most[r] = max_or_nan(most[r], __shfl_xor_sync(~0u, most[r], lanes));
     unit[r] = kMask ? 1.0f : scale;
-    maxima[r] = kMask ? most[r] : (most[r] - kMagic) * scale;
+    maxima[r] = kMask || most[r] == -kInfinity ? most[r] : (most[r] - kMagic) * scale;
   }
-  const auto code = [&](int j, int e) { return exp2_fast(fmaf(__int_as_float(s[j][e]) - most[e / 2], unit[e / 2], kOffset)); };
+  const auto code = [&](int j, int e) {
+    return exp2_fast(fmaf(__int_as_float(s[j][e]) - most[e / 2], unit[e / 2], kOffset));
+  };
 #pragma unroll
   for (int i = 0; i < C::kBlocks; i++) {
     const int j = i / 2 * 2, r = i % 2;
@@ -212,8 +228,8 @@ __device__ __forceinline__ void masked_exponentials(const AttentionArgs& a, cons
 // Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame + kFrameLead). The
 // branch also ends a basic block, which keeps the compiler from starting the next scores before these exponentials are packed.
 template <class C>
-__device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulators<C>& o, int m, const uint32_t (&codes)[2],
-                                            const float (&maxima)[2], float (&factor)[2]) {
+__device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulators<C>& o, int m,
+                                            const uint32_t (&codes)[2], const float (&maxima)[2], float (&factor)[2]) {
   float ahead[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) ahead[r] = maxima[r] - memory.frame()[Memory<C>::row(m, r)];
@@ -248,13 +264,12 @@ __device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulator
 template <class C>
 __device__ __forceinline__ void add_values(Accumulators<C>& o, const uint32_t (&p)[C::kMmas][C::kBlocks / 4][4],
                                            const float (&factor)[C::kMmas][2], Shared v) {
-  constexpr int kAtOnce = C::kMmas == 2 && C::kKeys == 64 ? 2 : 4;  // what leaves no spill
+  constexpr int kAtOnce = C::kMmas == 2 ? 2 : 4;  // what leaves no spill
 #pragma unroll
   for (int i = 0; i < C::kDim / 8; i += kAtOnce) {
     int t[C::kMmas][kAtOnce][4];
-#ifndef NOFENCE
-    __syncwarp();  // keeps the compiler from loading the next channels' V before these are done, which spills
-#endif
+    if constexpr (C::kDim > 64)
+      __syncwarp();  // keeps the compiler from loading the next channels' V early, which spills
 #pragma unroll
     for (int half = 0; half < C::kKeys / 64; half++) {
       uint32_t b[kAtOnce][4];
@@ -309,13 +324,12 @@ __device__ __forceinline__ void close_block(const Memory<C>& memory, Accumulator
   }
 }
 
-// One tile of keys for a warp's rows.
+// Codes of P for one tile of keys and a warp's rows, and the factors they come with.
 template <class C, bool kMasked>
-__device__ __forceinline__ void take_tile(const AttentionArgs& a, const Memory<C>& memory, int tile, Accumulators<C>& o,
-                                          Shared q, Shared k, Shared v) {
+__device__ __forceinline__ void take_scores(const AttentionArgs& a, const Memory<C>& memory, int tile,
+                                            Accumulators<C>& o, Shared q, Shared k,
+                                            uint32_t (&p)[C::kMmas][C::kBlocks / 4][4], float (&factor)[C::kMmas][2]) {
   const float k_scale = memory.facts().k_scale[tile & 1];
-  uint32_t p[C::kMmas][C::kBlocks / 4][4];
-  float factor[C::kMmas][2];
 #pragma unroll
   for (int m = 0; m < C::kMmas; m++) {
     int s[C::kBlocks][4];
@@ -328,13 +342,25 @@ __device__ __forceinline__ void take_tile(const AttentionArgs& a, const Memory<C
     }
     uint32_t codes[2] = {0, 0};
     if constexpr (kMasked) {
-      masked_exponentials<C, C::kMask>(a, memory.facts().work, tile, Memory<C>::row(m, 0), s, unit, p[m], codes, maxima);
+      masked_exponentials<C, C::kMask>(a, memory.facts().work, tile, Memory<C>::row(m, 0), s, unit, p[m], codes,
+                                       maxima);
     } else {
       exponentials<C>(s, unit, p[m], codes, maxima);
     }
     enter_frame<C>(memory, o, m, codes, maxima, factor[m]);
+    if (m + 1 < C::kMmas) {  // out of the way of the next rows' scores
+#pragma unroll
+      for (int i = 0; i < C::kBlocks / 4; i++) put4(memory.stash(m * C::kBlocks / 4 + i), p[m][i]);
+    }
   }
-  add_values<C>(o, p, factor, v);
+}
+
+// And what is put aside of them, back.
+template <class C>
+__device__ __forceinline__ void recall_codes(const Memory<C>& memory, uint32_t (&p)[C::kMmas][C::kBlocks / 4][4]) {
+#pragma unroll
+  for (int i = 0; i < (C::kMmas - 1) * C::kBlocks / 4; i++)
+    get4(memory.stash(i), p[i / (C::kBlocks / 4)][i % (C::kBlocks / 4)]);
 }
 
 }  // namespace clary::cuda

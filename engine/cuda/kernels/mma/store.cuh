@@ -29,7 +29,7 @@ __device__ __forceinline__ void store_row(char* to, const float* row, int channe
 #pragma unroll 1
   for (int c = lane() * 2; c < channels; c += 64) {
     const float x = row[c], y = row[c + 1];
-    const uint32_t low = kind == kOutF32    ? __float_as_uint(x)
+    const uint32_t low = kind == kOutF32   ? __float_as_uint(x)
                          : kind == kOutF16 ? pack_f16(x, y)
                                            : to_bf16(x) | to_bf16(y) << 16;
     const uint32_t high = kind == kOutF32 ? __float_as_uint(y) : low >> 16;
@@ -75,9 +75,10 @@ __device__ __forceinline__ void store_lse(const AttentionArgs& a, const Sequence
               fmaf(log2_sum, kLn2, shift), a.lse_access);
 }
 // Where a share's result of `row` lies among part_out's rows.
-__device__ __forceinline__ int64_t part_row(const AttentionArgs& a, const Sequence& s, int key_head, int share, int rows,
-                                            int row) {
-  return (static_cast<int64_t>(s.index) * a.key_heads + key_head) * a.part_rows + static_cast<int64_t>(share) * rows + row;
+__device__ __forceinline__ int64_t part_row(const AttentionArgs& a, const Sequence& s, int key_head, int share,
+                                            int rows, int row) {
+  return (static_cast<int64_t>(s.index) * a.key_heads + key_head) * a.part_rows + static_cast<int64_t>(share) * rows +
+         row;
 }
 
 // REQUIRES every thread of the block to be past its last tile: the memory of K and V is used.
@@ -108,7 +109,9 @@ __device__ __forceinline__ void store_rows(const AttentionArgs& a, const Memory<
       const int row = first + g + 8 * r;
       if (t != 0 || row >= w.rows) continue;
       // a sum counts codes, 255 to one, in units of 2^(frame + kFrameLead - 149)
-      const float log2_sum = all == 0 ? -kInfinity : memory.frame()[Memory<C>::row(m, r)] + (log2_fast(all) + (149.0f - kFrameLead - 7.99435344f));
+      const float log2_sum =
+          all == 0 ? -kInfinity
+                   : memory.frame()[Memory<C>::row(m, r)] + (log2_fast(all) + (149.0f - kFrameLead - 7.99435344f));
       if (w.shares > 1) {
         a.part_lse[part_row(a, w.sequence, w.key_head, w.share, w.rows, row)] = log2_sum;
       } else if (a.lse) {
@@ -116,16 +119,18 @@ __device__ __forceinline__ void store_rows(const AttentionArgs& a, const Memory<
       }
     }
     __syncwarp();
+    if (first >= w.rows) continue;
+    Place place = place_of(a, w.sequence, w.key_head, first);
+    const int end_of_head = w.sequence.q_begin + w.sequence.queries;
 #pragma unroll 1
     for (int i = 0; i < 16 && first + i < w.rows; i++) {
-      const int row = first + i;
       if (w.shares > 1) {
-        float* part = a.part_out + part_row(a, w.sequence, w.key_head, w.share, w.rows, row) * C::kDim;
+        float* part = a.part_out + part_row(a, w.sequence, w.key_head, w.share, w.rows, first + i) * C::kDim;
         store_row(reinterpret_cast<char*>(part), rows + i * kPitch, C::kDim, kOutF32, kChunks);
       } else {
-        store_row(out_row(a, place_of(a, w.sequence, w.key_head, row)), rows + i * kPitch, a.channels, a.out_kind,
-                  a.out_access);
+        store_row(out_row(a, place), rows + i * kPitch, a.channels, a.out_kind, a.out_access);
       }
+      if (++place.token == end_of_head) place.head++, place.token = w.sequence.q_begin;
     }
   }
 }

@@ -8,11 +8,11 @@
 namespace clary::cuda {
 
 struct Sequence {
-  int index;              // batch entry or varlen sequence
-  int queries, keys;      // its own
-  int q_begin;            // of its tokens in the caller's tensors
-  int q_row, k_row;       // of its rows in the codes of a head
-  int v_block;            // of its V scales
+  int index;          // batch entry or varlen sequence
+  int queries, keys;  // its own
+  int q_begin;        // of its tokens in the caller's tensors
+  int q_row, k_row;   // of its rows in the codes of a head
+  int v_block;        // of its V scales
 };
 
 __device__ __forceinline__ Sequence sequence_at(const AttentionArgs& a, int s) {
@@ -43,8 +43,12 @@ __device__ __forceinline__ Keys keys_of(const AttentionArgs& a, const Sequence& 
   const int64_t position = query + (a.lower_right ? static_cast<int64_t>(s.keys) - s.queries : 0);
   const int64_t first = a.left == kUnlimited ? 0 : position - a.left;
   const int64_t end = a.right == kUnlimited ? s.keys : position + a.right + 1;
-  return {static_cast<int>(first < 0 ? 0 : first < s.keys ? first : s.keys),
-          static_cast<int>(end < 0 ? 0 : end < s.keys ? end : s.keys)};
+  return {static_cast<int>(first < 0        ? 0
+                           : first < s.keys ? first
+                                            : s.keys),
+          static_cast<int>(end < 0        ? 0
+                           : end < s.keys ? end
+                                          : s.keys)};
 }
 
 // Tiles [first, end) that some of rows [row, last] see, and [plain, plain_end) that all of them see whole.
@@ -68,8 +72,8 @@ __device__ __forceinline__ Tiles tiles_of(const AttentionArgs& a, const Sequence
 struct Work {
   Sequence sequence;
   int key_head, share, shares;
-  int row, rows;              // first row of the block, rows there are
-  int tile_begin, tile_end;   // of the share
+  int row, rows;             // first row of the block, rows there are
+  int tile_begin, tile_end;  // of the share
 };
 
 // False: nothing to do. Cheap enough to be asked for again where it is needed, instead of held in registers over the loop.
