@@ -96,7 +96,7 @@ def _enabled() -> Any:
         yield
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("row", "shape"), CALLS, ids=name)
 def test_call(row: Row, shape: Shape, device: str) -> None:
