@@ -215,7 +215,7 @@ TEST(Crash, Index) {
   RealWorld first(root);
   ASSERT_EQ(run_clary(first.ctx, {"index", root + "/w", "--out", root + "/site"}), kFine) << first.err.text;
   copy_tree(root + "/site", kept);
-  put_many(root + "/w", 3);
+  put_many(root + "/w", 2);
   const auto act = [&](RealWorld& w) { return run_clary(w.ctx, {"index", root + "/w", "--out", root + "/site"}); };
   int points = 0;
   for (int n = 0;; n++, points++) {
