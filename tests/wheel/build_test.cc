@@ -215,10 +215,6 @@ TEST(Command, Repair) {
   said += "\n" + transcript(world, {"repair", foreign.file_name()});
   said += "\n" + transcript(world, {"repair", "--plat", "manylinux_2_28", high.file_name()});
   expect_snapshot("repair", said);
-}) + "\n" +
-                                transcript(world, {"repair", "--plat", "manylinux_2_28", good.file_name()}) + "\n" +
-                                transcript(world, {"repair", foreign.file_name()}) + "\n" +
-                                transcript(world, {"repair", "--plat", "manylinux_2_28", high.file_name()}));
 }
 
 // ---- build ----------------------------------------------------------------------------------------------------------------
