@@ -175,6 +175,8 @@ void Builder::set_environment() {
               {"SOURCE_DATE_EPOCH", "315532800"},
               {"PYTHONHASHSEED", "0"}});
   env["CFLAGS"] += map, env["CXXFLAGS"] += map;
+  // Rule E5: libtorch exports parts of libstdc++ too, without versions; what comes first is what the linker binds to.
+  if (!cell.torch.empty()) env["LDFLAGS"] += " -Wl,--push-state,--no-as-needed,-lstdc++,--pop-state";
   if (!cell.archs.empty() && recipe_.cuda_compiler != "no") {
     env.insert({{"TORCH_CUDA_ARCH_LIST", cell.archs.torch()}, {"CUDAARCHS", cell.archs.cmake()}});
   }

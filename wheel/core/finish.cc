@@ -158,6 +158,7 @@ std::string report_text(const BuildReport& r) {
       out += "\n" + r.error->known->code + ": " + r.error->known->title + "\n" + r.error->known->body + "\n";
   }
   const bool failed = r.state == BuildReport::kFailed;
+  if (failed && r.findings.count(Severity::kError)) out += findings_text(r.findings, "of the recipe", false);
   for (const Fix& f : r.fixes) {
     const bool proposed = failed && &f == &r.fixes.back() && r.error;
     out += std::string(proposed ? "\n`clary build --fix` would change" : "  fixed") + ": " + f.about + "\n";

@@ -229,7 +229,7 @@ Result<Done> Builder::consider(Cell cell, const TorchRelease* release) {
     if (reason.empty() && hit) reason = e.reason;
   }
   const Version toolkit = cell.cuda.empty() ? tables().toolkits.back().version : *Version::parse(cell.cuda);
-  if (reason.empty()) {
+  if (reason.empty() && recipe_.cuda_compiler != "no") {
     Result<ArchList> archs =
         recipe_.arch == "auto" ? default_archs(toolkit) : ArchList::parse(recipe_.arch, {toolkit, {}});
     if (!archs) return archs.error();
