@@ -115,6 +115,7 @@ def enable(*names: str, accuracy: str | None = None, grad: str | None = None) ->
 
     names      "sageattention", "sageattn3", "spas_sage_attn": importing that package, or asking for its version, gives
                clary's module of that interface. "sdpa": torch.nn.functional.scaled_dot_product_attention.
+               "transformers", "diffusers": the attentions one chooses there by name include "clary".
     accuracy   of every such call, instead of each function's own.
     grad       "refuse" or "recompute" for every such call, as in attention().
 

@@ -1,4 +1,4 @@
-"""clary.enable(): clary in the place of packages that programs import, and of torch's SDPA.
+"""clary.enable(): clary in the place of packages that programs import, of torch's SDPA, and on other packages' lists.
 
 One finder at the head of sys.meta_path answers for the enabled packages, to import and to importlib.metadata alike. The
 modules are those of clary.compat, under both names, so that there is one of each. What is enabled is one State; going to
@@ -24,7 +24,12 @@ PACKAGES = {
     "sageattention": ("sageattention",),
     "sageattn3": ("sageattn3", "sageattn"),  # the second is its spelling before release
     "spas_sage_attn": ("spas_sage_attn",),
-    "sdpa": (),
+}
+# What else it takes -> the module to change, now or when it is imported, and ours whose install() and uninstall() do it.
+PATCHES = {
+    "sdpa": ("torch", "clary.compat.sdpa"),
+    "transformers": ("transformers.modeling_utils", "clary.integrations.transformers"),
+    "diffusers": ("diffusers.models.attention_dispatch", "clary.integrations.diffusers"),
 }
 VERSIONS = {"sageattention": "2.2.0", "sageattn3": "1.0.0", "spas_sage_attn": "0.1.0"}  # of the interfaces
 
@@ -67,8 +72,8 @@ def enable(names: Sequence[str], accuracy: str | None, grad: str | None) -> Enab
     from . import _call
 
     for name in names:
-        if name not in PACKAGES:
-            raise ValueError(f"{name!r} cannot be enabled. There are {', '.join(map(repr, PACKAGES))}.")
+        if name not in PACKAGES and name not in PATCHES:
+            raise ValueError(f"{name!r} cannot be enabled. There are {', '.join(map(repr, [*PACKAGES, *PATCHES]))}.")
     if accuracy is not None:
         _call._word("accuracy", accuracy, _call._ACCURACY)
     _call._word("grad", grad or "refuse", _call._GRAD)
@@ -127,12 +132,14 @@ def _go(new: State) -> None:
         sys.meta_path.insert(0, _finder)
     elif not new.names and _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
-    if "sdpa" in old.names ^ new.names and hasattr(sys.modules.get("torch.nn.functional"), "cross_entropy"):
-        _patch_torch("sdpa" in new.names)
+    for name in (old.names ^ new.names) & set(PATCHES):
+        there = sys.modules.get(PATCHES[name][0])
+        if there is not None and not getattr(there.__spec__, "_initializing", False):
+            _patch(name, name in new.names)
 
 
 def _packages(state: State) -> set[str]:
-    return {package for name in state.names for package in PACKAGES[name]}
+    return {package for name in state.names for package in PACKAGES.get(name, ())}
 
 
 def _root(name: str) -> str:
@@ -144,19 +151,17 @@ def _drop(package: str) -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in list(sys.modules) if _root(name) == package}
 
 
-def _patch_torch(on: bool) -> None:
-    functional = sys.modules["torch.nn.functional"]
-    from .compat import sdpa
-
-    if on:
-        sdpa.replaced = functional.scaled_dot_product_attention
-        functional.scaled_dot_product_attention = sdpa.scaled_dot_product_attention  # type: ignore[attr-defined]
-    elif functional.scaled_dot_product_attention is sdpa.scaled_dot_product_attention:
-        functional.scaled_dot_product_attention = sdpa.replaced  # type: ignore[attr-defined]
+def _patch(name: str, on: bool) -> None:
+    ours = importlib.import_module(PATCHES[name][1])
+    try:
+        ours.install() if on else ours.uninstall()
+    except ImportError as error:
+        text = f"clary.enable({name!r}): this version of it has no such list of attentions ({error})."
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 class _Finder:
-    """Finds the enabled packages, their distributions, and torch, to replace its SDPA when it is there."""
+    """Finds the enabled packages, their distributions, and the modules to patch, to do that when they are there."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if _root(name) in _packages(_state):
@@ -164,12 +169,13 @@ class _Finder:
             return real and ModuleSpec(
                 name, _Alias(), origin=real.origin, is_package=bool(real.submodule_search_locations)
             )
-        if name == "torch" and "sdpa" in _state.names:
-            for finder in sys.meta_path:
-                spec = finder is not self and finder.find_spec(name, path, target)
-                if spec and spec.loader:
-                    spec.loader = _ThenPatch(spec.loader)
-                    return spec
+        for patch in _state.names & set(PATCHES):
+            if name == PATCHES[patch][0]:
+                for finder in sys.meta_path:
+                    spec = finder is not self and finder.find_spec(name, path, target)
+                    if spec and spec.loader:
+                        spec.loader = _ThenPatch(spec.loader, patch)
+                        return spec
         return None
 
     def find_distributions(self, context: Any) -> Iterator[Any]:
@@ -193,10 +199,10 @@ class _Alias(Loader):
 
 
 class _ThenPatch(Loader):
-    """torch's own loader, and then torch's SDPA replaced."""
+    """A module's own loader, and then our patch of it."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
+    def __init__(self, loader: Any, patch: str) -> None:
+        self.loader, self.patch = loader, patch
 
     def create_module(self, spec: ModuleSpec) -> Any:
         return self.loader.create_module(spec)
@@ -204,11 +210,12 @@ class _ThenPatch(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = module.__spec__.loader = self.loader  # type: ignore[union-attr]
         self.loader.exec_module(module)
-        if "sdpa" in _state.names:
+        if self.patch in _state.names:
             try:
-                _patch_torch(True)
-            except RuntimeError as error:  # no library: torch is imported all the same
-                warnings.warn(f"torch keeps its own attention: {error}", RuntimeWarning, stacklevel=2)
+                _patch(self.patch, True)
+            except RuntimeError as error:  # no library: the module is imported all the same
+                text = f"{PATCHES[self.patch][0]} keeps its own attention: {error}"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 _finder = _Finder()

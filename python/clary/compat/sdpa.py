@@ -96,3 +96,14 @@ def why_not(q: Any, k: Any, v: Any, mask: Any, dropout: Any, causal: Any, enable
         if q.requires_grad or k.requires_grad or v.requires_grad or (mask is not None and mask.requires_grad):
             return "sdpa: requires grad"
     return None
+
+
+def install() -> None:
+    global replaced
+    replaced = torch.nn.functional.scaled_dot_product_attention
+    torch.nn.functional.scaled_dot_product_attention = scaled_dot_product_attention
+
+
+def uninstall() -> None:
+    if torch.nn.functional.scaled_dot_product_attention is scaled_dot_product_attention:
+        torch.nn.functional.scaled_dot_product_attention = replaced
