@@ -11,13 +11,13 @@ import numpy as np
 _DEF = (Path(__file__).parent.parent / "numerics.def").read_text()
 
 
-def _table(macro: str) -> dict[tuple[str, ...], float]:
+def table(macro: str) -> dict[tuple[str, ...], float]:
     rows = re.findall(rf"^{macro}\(([^)]*)\)", _DEF, re.MULTILINE)
     split = [[field.strip() for field in row.split(",")] for row in rows]
     return {tuple(names): float(bound) for *names, bound in split}
 
 
-BOUND, LSE_BOUND, ROUNDING = _table("CLARY_BOUND"), _table("CLARY_LSE_BOUND"), _table("CLARY_ROUNDING")
+BOUND, LSE_BOUND, ROUNDING = table("CLARY_BOUND"), table("CLARY_LSE_BOUND"), table("CLARY_ROUNDING")
 
 
 def visible(queries: int, keys: int, causal: Any = False, window: Any = None) -> np.ndarray:
