@@ -95,7 +95,7 @@ CASES = {
     "clip": Case("CLIPVisionConfig", "CLIPVisionModel", VISION, picture, 3),
     "whisper": Case("WhisperConfig", "WhisperForConditionalGeneration", WHISPER, sound, 6),
 }
-# transformers 4 has these off its attention interface: there they run through clary.enable("sdpa").
+# Not on the attention interface of transformers 4: its BERT calls torch's SDPA, its T5 multiplies matrices.
 NEWER = {
     "bert": Case("BertConfig", "BertForMaskedLM", ENCODER, right_padded, 3),
     "t5": Case("T5Config", "T5ForConditionalGeneration", T5, source_and_target, 6),
