@@ -27,7 +27,7 @@ def small_flux() -> FluxPipeline:
     text = {"joint_attention_dim": 32, "pooled_projection_dim": 32, "axes_dims_rope": [16, 24, 24]}
     return FluxPipeline(
         transformer=FluxTransformer2DModel(in_channels=16, **sizes, **text).eval(),
-        vae=AutoencoderKL(block_out_channels=(16, 32), norm_num_groups=8, shift_factor=0.0).eval(),
+        vae=AutoencoderKL(norm_num_groups=8, block_out_channels=(16,), shift_factor=0.0).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None,
     )  # fmt: skip
@@ -44,7 +44,7 @@ def main(args: list[str]) -> None:
     else:
         pipeline = small_flux()
         words = {"prompt_embeds": torch.randn(1, 40, 32), "pooled_prompt_embeds": torch.randn(1, 32)}
-        words |= {"height": 64, "width": 64, "num_inference_steps": 4}
+        words |= {"height": 32, "width": 32, "num_inference_steps": 4}
 
     pipeline.transformer.set_attention_backend("clary")  # or clary_high, clary_exact, clary_fast
     pipeline(**words).images[0].save(asked.out)

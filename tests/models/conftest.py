@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests/python"), str(ROOT / "examples")]
 os.environ["HF_HUB_OFFLINE"] = "1"  # every weight is made here
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: on a busy machine torch's threads would wait for each other
 
 import clary  # noqa: E402
 
@@ -26,11 +27,11 @@ def _no_calls_yet() -> Iterator[None]:
 
 @pytest.fixture
 def calls() -> Callable[[], dict[str, int]]:
-    """Variants that ran since the last time, by name. Fails where a call went elsewhere."""
+    """Variants that ran since the last time, by name. Fails where a call that is worth it went elsewhere."""
 
     def count() -> dict[str, int]:
         stats = clary.stats(reset=True)
-        assert not stats["fallbacks"] and not stats["errors"], stats
+        assert not stats["errors"] and not set(stats["fallbacks"]) - {"sdpa: below break-even"}, stats
         return stats["variants"]
 
     return count

@@ -94,7 +94,7 @@ def text(tokens: int, channels: int, **others: Any) -> dict[str, Any]:
     return {"prompt_embeds": noise(1, tokens, channels), **others}
 
 
-UNCOND, SMALL = {"negative_prompt_embeds": noise(1, 77, 32, seed=1)}, {"height": 64, "width": 64}
+UNCOND, SMALL = {"negative_prompt_embeds": noise(1, 77, 32, seed=1)}, {"height": 48, "width": 48}
 CLIP = {"height": 96, "width": 96, "num_frames": 9}
 PADDED = {"prompt_attention_mask": (torch.arange(64) < 40).long()[None]}
 
@@ -103,7 +103,7 @@ PIPELINES = {
     "dit": Pipeline(dit, {"class_labels": [3]}, False, 2),
     "flux": Pipeline(flux, text(48, 32, pooled_prompt_embeds=noise(1, 32), **SMALL), True, 3),
     "wan": Pipeline(wan, text(77, 32, **UNCOND, **CLIP), True, 8),
-    "hunyuan": Pipeline(hunyuan, text(64, 16, pooled_prompt_embeds=noise(1, 8), **PADDED, **CLIP), V042, 3),
+    "hunyuan": Pipeline(hunyuan, text(64, 16, pooled_prompt_embeds=noise(1, 8), **PADDED, **CLIP), V042, 2),
 }
 
 
