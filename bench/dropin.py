@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import os
-import re
 import statistics
 import sys
 import time
@@ -180,11 +179,7 @@ def write_docs(result: dict[str, Any], source: str) -> None:
         "dropin_bars": bar_table(result["rows"]),
         "dropin_source": f"`{source}`, {result['machine']}",
     }
-
-    def fill(match: re.Match[str]) -> str:
-        return f"<!-- begin {match[1]} -->\n{bodies[match[1]]}\n<!-- end {match[1]} -->"
-
-    path.write_text(re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", fill, path.read_text(), flags=re.DOTALL))
+    report.fill(path, bodies)
 
 
 def machine(device: str) -> str:

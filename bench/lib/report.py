@@ -22,6 +22,15 @@ def table(head: list[str], rows: Iterable[list[Any]], left: int = 0) -> str:
     return "\n".join(lines)
 
 
+def fill(path: Path, bodies: dict[str, str]) -> None:
+    """Puts bodies[name] between `<!-- begin name -->` and `<!-- end name -->`."""
+
+    def put(match: re.Match[str]) -> str:
+        return f"<!-- begin {match[1]} -->\n{bodies[match[1]]}\n<!-- end {match[1]} -->"
+
+    path.write_text(re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", put, path.read_text(), flags=re.DOTALL))
+
+
 def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
@@ -311,9 +320,5 @@ def write_docs(result: Result, docs: Path, source: Path) -> None:
     path = docs / "cpu-bench.md"
     bodies = {name: make(result) for name, (_, make) in SECTIONS.items()}
     bodies["source"] = f"`{source}`"
-
-    def fill(match: re.Match[str]) -> str:
-        return f"<!-- begin {match[1]} -->\n{bodies[match[1]]}\n<!-- end {match[1]} -->"
-
-    path.write_text(re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", fill, path.read_text(), flags=re.DOTALL))
+    fill(path, bodies)
     plot(result, docs / "images" / "cpu-bench.png")

@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests/python"), str(ROOT / "examples")]
 os.environ["HF_HUB_OFFLINE"] = "1"  # every weight is made here
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: on a busy machine torch's threads would wait for each other
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # small tensors: on a busy machine torch's threads would wait for each other
 
 import clary  # noqa: E402
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,6 +11,8 @@ import diffusers as D
 import numpy as np
 import torch
 from zoo import noise
+
+import clary
 
 V042 = tuple(int(n) for n in D.__version__.split(".")[:2]) >= (0, 42)
 STEPS = 2
@@ -130,6 +134,19 @@ def picture(name: str) -> np.ndarray:
     words = {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(2), "output_type": "np"}
     answer = pipeline(**PIPELINES[name].inputs, **words)
     return np.asarray(answer.images if hasattr(answer, "images") else answer.frames)
+
+
+@contextmanager
+def on_clary(name: str, accuracy: str) -> Iterator[None]:
+    """By set_attention_backend where the network has a dispatcher, else in the place of torch's SDPA."""
+    _, network = make(name)
+    if PIPELINES[name].by_name:
+        network.set_attention_backend(f"clary_{accuracy}" if accuracy != "standard" else "clary")
+        yield
+        network.set_attention_backend("native")
+    else:
+        with clary.enable("sdpa", accuracy=accuracy):
+            yield
 
 
 def psnr(got: np.ndarray, want: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,20 +18,7 @@ from diffusers.models import attention_dispatch as dispatch  # noqa: E402
 from zoo import noise  # noqa: E402
 
 PSNR = reference.table("CLARY_PSNR")
-NAMED = {"standard": "clary", "high": "clary_high", "exact": "clary_exact"}
-
-
-@contextmanager
-def on_clary(name: str, accuracy: str) -> Any:
-    """By set_attention_backend where the network has a dispatcher, else in the place of torch's SDPA."""
-    _, network = pipelines.make(name)
-    if pipelines.PIPELINES[name].by_name:
-        network.set_attention_backend(NAMED[accuracy])
-        yield
-        network.set_attention_backend("native")
-    else:
-        with clary.enable("sdpa", accuracy=accuracy):
-            yield
+ACCURACIES = ("standard", "high", "exact")
 
 
 @pytest.mark.parametrize("name", pipelines.PIPELINES)
@@ -44,8 +30,8 @@ def test_picture(name: str, calls: Any, monkeypatch: pytest.MonkeyPatch) -> None
         patch.setattr(torch.nn.functional, "scaled_dot_product_attention", even)
         matters = pipelines.psnr(pipelines.picture(name), want)
     assert sum(calls().values()) == 0
-    for accuracy in NAMED:
-        with on_clary(name, accuracy):
+    for accuracy in ACCURACIES:
+        with pipelines.on_clary(name, accuracy):
             got = pipelines.psnr(pipelines.picture(name), want)
         assert sum(calls().values()) >= pipelines.STEPS * pipelines.PIPELINES[name].calls
         print(f"{name} {accuracy}: {got:.1f} dB, all keys alike {matters:.1f} dB")
