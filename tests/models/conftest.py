@@ -44,7 +44,7 @@ def python() -> Callable[..., str]:
     """Runs code in a fresh interpreter that finds the same clary; what it printed."""
 
     def run(code: str, **env: str) -> str:
-        path = str(Path(clary.__file__).parent.parent)
+        path = os.pathsep.join([str(Path(clary.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **env}
         )

@@ -2,18 +2,20 @@
 
 ComfyUI is no package of the index, so `Comfy` says its side of the contract (commits a125cd8 of 2025-10 and 05080f6 of
 2026): the probe of the signature, both layouts, masks of 2 to 4 dimensions, and torch's attention after any exception.
+Where COMFYUI names a checkout whose requirements are there, its own file makes the calls too.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import reference
 import torch
-from conftest import error
+from conftest import ROOT, error
 from torch.nn.functional import scaled_dot_product_attention
 from zoo import noise
 
@@ -176,3 +178,41 @@ def test_without_clary_the_import_error_names_the_package() -> None:
         assert missing.name == "sageattention"  # any other name, and ComfyUI raises it
     else:
         pytest.fail("sageattention is importable though nothing enabled it")
+
+
+REAL = """
+import os, sys
+from clary import _switch
+_switch.enable_from_environment()
+sys.argv = ["main.py", "--cpu", "--use-sage-attention"]
+sys.path[:0] = [os.environ["COMFYUI"], os.environ["EXAMPLES"]]
+import comfy.options
+comfy.options.enable_args_parsing()
+import torch
+import clary, comfyui
+from comfy.ldm.modules import attention
+
+assert attention.optimized_attention is attention.attention_sage
+override = {"optimized_attention_override": comfyui.override("standard")}
+masks = [None, torch.randn(200, 200), torch.randn(2, 200, 200), torch.randn(2, 1, 200, 200) > -1]
+for head_dim in (40, 64, 128, 512):
+    for skip in (False, True):
+        for mask in masks:
+            qkv = [torch.randn(2, 4, 200, head_dim) if skip else torch.randn(2, 200, 4 * head_dim) for _ in range(3)]
+            words = {"mask": mask, "skip_reshape": skip}
+            want = attention.attention_pytorch(*qkv, 4, **words)
+            clary.stats(reset=True)
+            sage = attention.optimized_attention(*qkv, 4, **words)
+            node = attention.attention_pytorch(*qkv, 4, **words, transformer_options=override)
+            stats = clary.stats()
+            assert stats["calls"] == 2 and not stats["errors"], stats
+            for got in (sage, node):
+                print(float((got - want).norm() / want.norm()))
+"""
+
+
+@pytest.mark.skipif("COMFYUI" not in os.environ, reason="COMFYUI names no checkout of ComfyUI")
+def test_the_real_one(python: Any) -> None:
+    printed = python(REAL, CLARY_ENABLE="sageattention", EXAMPLES=str(ROOT / "examples"))
+    errors = [float(line) for line in printed.splitlines() if line[:1].isdigit()]
+    assert len(errors) == 64 and max(errors) <= reference.BOUND["standard", "short"]
