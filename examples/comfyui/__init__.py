@@ -11,11 +11,21 @@ ACCURACIES = ["standard", "high", "exact", "fast"]
 def override(accuracy):
     """What ComfyUI calls in the place of its own attention, `original`."""
 
-    def attend(original, q, k, v, heads, mask=None, skip_reshape=False, skip_output_reshape=False, **options):
+    def attend(
+        original,
+        q,
+        k,
+        v,
+        heads,
+        mask=None,
+        attn_precision=None,
+        skip_reshape=False,
+        skip_output_reshape=False,
+        **options,
+    ):
         """q, k, v [B, L, H * D], or with skip_reshape [B, H, L, D] -> [B, L, H * D], or with skip_output_reshape [B, H, L, D]."""
         if options.get("low_precision_attention", True) is False:  # the model says that it would show
-            words = {"mask": mask, "skip_reshape": skip_reshape, "skip_output_reshape": skip_output_reshape}
-            return original(q, k, v, heads, **words, **options)
+            return original(q, k, v, heads, mask, attn_precision, skip_reshape, skip_output_reshape, **options)
         if skip_reshape:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         else:

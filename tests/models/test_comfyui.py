@@ -30,7 +30,18 @@ class Comfy:
     def __init__(self) -> None:
         self.fell_back: list[str] = []
 
-    def pytorch(self, q: Any, k: Any, v: Any, heads: int, mask: Any = None, **options: Any) -> torch.Tensor:
+    def pytorch(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        heads: int,
+        mask: Any = None,
+        attn_precision: Any = None,
+        *where: Any,
+        **options: Any,
+    ) -> torch.Tensor:
+        options |= dict(zip(("skip_reshape", "skip_output_reshape"), where))
         if not options.get("skip_reshape"):
             q, k, v = (x.unflatten(-1, (-1, q.shape[-1] // heads)).transpose(1, 2) for x in (q, k, v))
         mask = None if mask is None else mask.reshape(*(1,) * (4 - mask.dim()), *mask.shape) if mask.dim() < 3 else mask
@@ -130,8 +141,9 @@ def test_scale_and_grouped_heads(options: Any, calls: Any) -> None:
 
 def test_the_models_wish_for_precision(options: Any, calls: Any) -> None:
     comfy, qkv = Comfy(), tensors(64, False, torch.float32)
-    got = comfy.overridden(*qkv, HEADS, transformer_options=options, low_precision_attention=False)
-    assert torch.equal(got, comfy.pytorch(*qkv, HEADS)) and not calls()
+    for words in ({}, {"mask": MASKS["3d"], "skip_output_reshape": True}):
+        got = comfy.overridden(*qkv, HEADS, transformer_options=options, low_precision_attention=False, **words)
+        assert torch.equal(got, comfy.pytorch(*qkv, HEADS, **words)) and not calls()
 
 
 def test_an_exception_leaves_torch(options: Any) -> None:

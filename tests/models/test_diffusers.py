@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import reference
 import torch
 
 import clary
+from clary import _shim
 
 clary.enable("sageattention", "sageattn3", "diffusers")  # before diffusers looks for them
 
@@ -72,6 +76,24 @@ def test_there_are_all_backends() -> None:
     known |= {"_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton", "clary_exact", "clary_fast"}
     assert set(BACKENDS) - known == ({"sage_hub", "sage_blackwell_hub"} if pipelines.V042 else set())
     assert known <= set(BACKENDS)
+
+
+def test_through_the_shim_wheel(python: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(_shim.build("sageattention", tmp_path)) as wheel:
+        wheel.extractall(tmp_path)
+    code = """
+from diffusers.models import attention_dispatch as dispatch
+import clary, torch
+q = torch.ones(1, 300, 2, 64)
+with dispatch.attention_backend("sage"):
+    dispatch.dispatch_attention_fn(q, q, q)
+clary.enable("diffusers")  # after it was imported
+with dispatch.attention_backend("clary"):
+    dispatch.dispatch_attention_fn(q, q, q)
+print(clary.stats()["calls"])
+"""
+    path = [str(tmp_path), str(Path(clary.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    assert python(code, PYTHONPATH=os.pathsep.join(path)) == "2\n"
 
 
 # ---- arguments of the dispatcher --------------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ def make_mask(*, allow_is_causal_skip: bool = True, **call: Any) -> Tensor | Non
     """The mask of one kind of layer, [B, 1, Lq, Lk], True = attend; None where forward() needs none."""
     from transformers import masking_utils
 
-    if allow_is_causal_skip and not torch.compiler.is_compiling() and _only_causal(**call):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # the answer depends on values
+    if allow_is_causal_skip and not traced and _only_causal(**call):
         return None
     mask: Tensor | None = masking_utils.sdpa_mask(allow_is_causal_skip=False, **call)
     return mask
