@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -211,6 +213,22 @@ assert "clary" not in AttentionInterface()
 print("so it is")
 """
     assert python(code, CLARY_ENABLE="transformers,diffusers") == "so it is\n"
+
+
+def test_a_version_without_the_interface_is_a_warning(python: Any, tmp_path: Path) -> None:
+    for name in ("__init__", "modeling_utils", "masking_utils"):
+        (tmp_path / "transformers").mkdir(exist_ok=True)
+        (tmp_path / "transformers" / f"{name}.py").touch()
+    code = """
+import sys, warnings, clary
+clary.enable("transformers")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import transformers.modeling_utils
+print(*(str(w.message) for w in caught if w.category is RuntimeWarning))
+"""
+    path = [str(tmp_path), str(Path(clary.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    assert "this version of it has no such list of attentions" in python(code, PYTHONPATH=os.pathsep.join(path))
 
 
 def test_example(capsys: pytest.CaptureFixture[str]) -> None:
