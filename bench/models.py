@@ -141,7 +141,7 @@ def speed(name: str, rounds: int) -> list[dict[str, Any]]:
 
 def outputs(name: str) -> dict[str, Any]:
     want = zoo.run(name, zoo.CASES[name].reference)
-    errors = {a: float((zoo.run(name, word) - want).norm() / want.norm()) for a, word in ACCURACIES.items()}
+    errors = {a: zoo.error(zoo.run(name, word), want) for a, word in ACCURACIES.items()}
     return {"name": name, "title": zoo.CASES[name].model, "error": errors}
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -52,8 +51,3 @@ def python() -> Callable[..., str]:
         return done.stdout
 
     return run
-
-
-def error(got: Any, want: Any) -> float:
-    """Relative L2."""
-    return float((got - want).norm() / want.norm())

@@ -17,9 +17,8 @@ from clary import _shim
 clary.enable("sageattention", "sageattn3", "diffusers")  # before diffusers looks for them
 
 import pipelines  # noqa: E402
-from conftest import error  # noqa: E402
 from diffusers.models import attention_dispatch as dispatch  # noqa: E402
-from zoo import noise  # noqa: E402
+from zoo import error, noise  # noqa: E402
 
 PSNR = reference.table("CLARY_PSNR")
 ACCURACIES = ("standard", "high", "exact")

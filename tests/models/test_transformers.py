@@ -12,7 +12,7 @@ import reference
 import torch
 import transformers as hf
 import zoo
-from conftest import error
+from zoo import error
 
 import clary
 

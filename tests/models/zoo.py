@@ -16,6 +16,11 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def error(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Relative L2."""
+    return float((got - want).norm() / want.norm())
+
+
 def ids(batch: int = 2, tokens: int = TOKENS) -> torch.Tensor:
     return torch.randint(1, 256, (batch, tokens), generator=torch.Generator().manual_seed(0))
 
