@@ -1,4 +1,4 @@
-// clary: plans, inspects, verifies and indexes wheels of compiled CUDA packages.
+// clary: plans, builds, proves, serves and installs wheels of compiled CUDA packages.
 //
 // The table below is the program. A command is a function of the world (ctx.h) and its arguments (core/cli.h); it lives in
 // cmd/<name>.cc, and its page in docs/cli/<name>.md is its help.
@@ -15,10 +15,21 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"doctor", cmd_doctor},    //
+    {"init", cmd_init},        //
     {"plan", cmd_plan},        //
+    {"build", cmd_build},      //
     {"inspect", cmd_inspect},  //
     {"verify", cmd_verify},    //
+    {"repair", cmd_repair},    //
+    {"test", cmd_test},        //
     {"index", cmd_index},      //
+    {"sign", cmd_sign},        //
+    {"publish", cmd_publish},  //
+    {"resolve", cmd_resolve},  //
+    {"install", cmd_install},  //
+    {"lock", cmd_lock},        //
+    {"sync", cmd_sync},        //
+    {"cache", cmd_cache},      //
     {"explain", cmd_explain},  //
     {"completion", cmd_completion},
 };

@@ -126,7 +126,7 @@ Plan choose(const Problem& p, const Device& device, const char* force, int threa
       return plan;
     }
     if (static_cast<Arithmetic>(a) == Arithmetic::kBf16 && !(target->bf16 && p.q.dtype == CLARY_BF16)) {
-      plan.why = Status::error(CLARY_NOT_SUPPORTED, "It takes bf16 inputs and target avx512bf16 or amx.",
+      plan.why = Status::error(CLARY_NOT_SUPPORTED, "It takes bf16 inputs and target avx512bf16.",
                                "target %s cannot multiply %s inputs as bf16", target->name, dtype_name(p.q.dtype));
       return plan;
     }

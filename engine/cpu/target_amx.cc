@@ -17,6 +17,5 @@ namespace {
 #include "engine/cpu/attention-inl.h"
 }  // namespace
 extern const Target target_amx;
-const Target target_amx =
-    target_of<Amx<true>>("amx", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi | kAvx512Bf16 | kAmxInt8);
+const Target target_amx = target_of<Amx>("amx", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi | kAmxInt8);
 }  // namespace clary::cpu

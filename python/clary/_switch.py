@@ -213,9 +213,10 @@ class _ThenPatch(Loader):
         if self.patch in _state.names:
             try:
                 _patch(self.patch, True)
-            except RuntimeError as error:  # no library: the module is imported all the same
-                text = f"{PATCHES[self.patch][0]} keeps its own attention: {error}"
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
+            except RuntimeError as error:  # no library: the package is imported all the same
+                warnings.warn(
+                    f"{PATCHES[self.patch][0]} keeps its own attention: {error}", RuntimeWarning, stacklevel=2
+                )
 
 
 _finder = _Finder()

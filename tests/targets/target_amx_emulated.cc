@@ -18,5 +18,5 @@ namespace {
 #include "engine/cpu/attention-inl.h"
 }  // namespace
 extern const Target target_amx_emulated;
-const Target target_amx_emulated = target_of<Amx<false>>("amx_emulated", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi);
+const Target target_amx_emulated = target_of<Amx>("amx_emulated", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Vbmi);
 }  // namespace clary::cpu

@@ -276,8 +276,8 @@ TEST(Oracle, NvccAndCuobjdump) {
   const std::string cuobjdump =
       proc.env("CLARY_TEST_CUOBJDUMP").value_or(proc.find("cuobjdump").value_or(home + "/bin/cuobjdump"));
   if (!disk.info(cuobjdump)) GTEST_SKIP() << "nvcc's images are as asked; no cuobjdump to compare with";
-  for (std::string_view line :
-       lines(run_program({cuobjdump, "--list-elf", "--list-ptx", made}))) {  // "ELF file    1: k.1.sm_80.cubin"
+  const std::string listed = run_program({cuobjdump, "--list-elf", "--list-ptx", made});
+  for (std::string_view line : lines(listed)) {  // "ELF file    1: k.1.sm_80.cubin"
     const size_t sm = line.find("sm_");
     if (sm != line.npos)
       theirs.insert(std::string(line.substr(0, 3)) + " " + std::string(line.substr(sm, line.find('.', sm) - sm)));

@@ -209,9 +209,10 @@ TEST(Command, Doctor) {
   full.proc.environment = {
       {"VIRTUAL_ENV", "/v"}, {"HF_TOKEN", "hf_secretsecretsecret"}, {"CUDA_HOME", "/usr/local/cuda-12.8"}};
   full.proc.programs["getconf GNU_LIBC_VERSION"] = {0, "glibc 2.27\n", ""};
-  full.proc.programs
-      ["/v/bin/python -I -c import sys,sysconfig;print(sys.version.split()[0],sysconfig.get_paths()['purelib'])"] = {
-      0, "3.12.3 /v/lib\n", ""};
+  full.proc.act = [](const Job& job) -> std::optional<Finished> {
+    const bool asked = job.argv[0] == "/v/bin/python" && job.argv.back().starts_with("import sys,sysconfig");
+    return asked ? std::optional(Finished{0, "3.12.3 /v/lib 0 cpython\n", ""}) : std::nullopt;
+  };
   full.proc.programs["/v/bin/python -I -m pip --version"] = {0, "pip 26.3 from /v/lib/pip (python 3.12)\n", ""};
   full.proc.programs["nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader"] = {
       0, "NVIDIA GeForce RTX 5090, 12.0\n", ""};
@@ -334,7 +335,7 @@ TEST(Pages, HelpOfEveryCommand) {
     EXPECT_TRUE(world.out.text.starts_with(std::string(command.name) + ": ")) << world.out.text.substr(0, 40);
     EXPECT_TRUE(world.err.text.empty());
     EXPECT_EQ(world.out.text.find("|--"), std::string::npos);
-    EXPECT_TRUE(world.disk.written.empty() && world.proc.ran.empty() && world.net.asked.empty());
+    EXPECT_TRUE(world.disk.written.empty() && world.proc.ran.empty() && world.net.requests.empty());
   }
 }
 

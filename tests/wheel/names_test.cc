@@ -75,7 +75,7 @@ TEST(Oracle, Versions) {
 import sys
 from packaging.version import Version, InvalidVersion
 rows = []
-for line in open(sys.argv[2]).read().split("\n"):
+for line in open(sys.argv[1]).read().split("\n"):
     try: rows.append(Version(line))
     except InvalidVersion: rows.append(None)
 order = {v: i for i, v in enumerate(sorted({r for r in rows if r is not None}))}
@@ -118,7 +118,7 @@ TEST(Oracle, Specifiers) {
   const std::string said = oracle_python(R"(
 import sys
 from packaging.specifiers import SpecifierSet, InvalidSpecifier
-for line in open(sys.argv[2]).read().split("\n"):
+for line in open(sys.argv[1]).read().split("\n"):
     spec, version = line.split("\t")
     try: s = SpecifierSet(spec)
     except InvalidSpecifier: print("bad"); continue
@@ -167,7 +167,7 @@ import sys
 from packaging.requirements import Requirement, InvalidRequirement
 env = {"python_version": "3.12", "python_full_version": "3.12.1", "os_name": "posix", "sys_platform": "linux", "platform_release": "5.10", "platform_system": "Linux",
        "platform_version": "1", "platform_machine": "x86_64", "implementation_name": "cpython", "implementation_version": "3.12.1", "platform_python_implementation": "CPython", "extra": ""}
-for line in open(sys.argv[2]).read().split("\n"):
+for line in open(sys.argv[1]).read().split("\n"):
     try: r = Requirement(line)
     except InvalidRequirement: print("bad"); continue
     print(r.name, ",".join(sorted(r.extras)), r.marker is None or r.marker.evaluate(env), sep="|")

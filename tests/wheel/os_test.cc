@@ -50,6 +50,58 @@ TEST(PosixDisk, SaysWhatItCannotRead) {
   EXPECT_LE(disk.read("/dev/zero", 100)->size(), 100u);
 }
 
+TEST(PosixDisk, CopiesLinksAndRemovesTrees) {
+  PosixDisk disk;
+  const std::string dir = dir_of_temp() + "/tree";
+  ASSERT_TRUE(disk.make_dirs(dir + "/sub"));
+  ASSERT_TRUE(disk.write(dir + "/sub/run.sh", "echo"));
+  run_program({"chmod", "755", dir + "/sub/run.sh"});
+  run_program({"touch", "-d", "@1000000000", dir + "/sub/run.sh"});
+  for (int i = 0; i < 2; i++) {  // also over what is there
+    ASSERT_TRUE(disk.symlink("sub", dir + "/link"));
+    ASSERT_TRUE(disk.copy(dir + "/sub/run.sh", dir + "/copy.sh"));
+    ASSERT_TRUE(disk.copy(dir + "/link", dir + "/link2"));
+  }
+  EXPECT_EQ(run_program({"stat", "-c", "%a %Y", dir + "/copy.sh"}), "755 1000000000\n");
+  EXPECT_EQ(run_program({"readlink", dir + "/link2"}), "sub\n");
+  EXPECT_TRUE(disk.info(dir + "/link2")->is_link && disk.info(dir + "/link2")->is_dir);
+  EXPECT_FALSE(disk.info(dir + "/sub")->is_link);
+  ASSERT_TRUE(disk.append(dir + "/log", "a") && disk.append(dir + "/log", "b"));
+  EXPECT_EQ(*disk.read(dir + "/log", 9), "ab");
+  ASSERT_TRUE(disk.rename(dir + "/log", dir + "/log2"));
+  EXPECT_FALSE(disk.rename(dir + "/log", dir + "/log2"));
+  ASSERT_TRUE(disk.remove(dir + "/link"));  // the link, not the folder
+  EXPECT_TRUE(disk.info(dir + "/sub/run.sh"));
+  ASSERT_TRUE(disk.remove(dir) && disk.remove(dir));
+  EXPECT_FALSE(disk.info(dir));
+}
+
+TEST(PosixDisk, LocksAmongProcesses) {
+  PosixDisk disk;
+  const std::string path = dir_of_temp() + "/lock";
+  {
+    const Result<Lock> held = disk.lock(path, 0, false);
+    ASSERT_TRUE(held);
+    EXPECT_EQ(disk.lock(path, 0, false).error().message, "in use by another process: " + path);
+  }
+  EXPECT_TRUE(disk.lock(path, 0, false));
+}
+
+TEST(PosixProc, JobsHaveAFolderVariablesAndAListener) {
+  PosixProc proc;
+  setenv("CUDA_HOME", "/cuda", 1);
+  std::string heard;
+  const Result<Finished> done = proc.run({.argv = {"sh", "-c", "pwd; echo $A-$CUDA_HOME >&2"},
+                                          .seconds = 10,
+                                          .folder = "/",
+                                          .env = {{"A", "x"}, {"CUDA_HOME", ""}},
+                                          .hear = [&](std::string_view text) { heard += text; }});
+  unsetenv("CUDA_HOME");
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->out + done->err, "/\nx-\n");
+  EXPECT_EQ(heard.size(), done->out.size() + done->err.size()) << heard;  // in the order they came
+}
+
 TEST(PosixProc, RunsWithoutAShell) {
   PosixProc proc;
   const Result<Finished> done = proc.run({"printf", "%s|", "a b", "$HOME", "`x`"}, 10);

@@ -140,7 +140,8 @@ TEST(Emit, GithubShardsAt256) {
   const Matrix m = plan(r);
   size_t jobs = 0;
   std::string shards;
-  for (std::string_view line : lines(plan_github(m))) {
+  const std::string said = plan_github(m);
+  for (std::string_view line : lines(said)) {
     const size_t equals = line.find('=');
     if (line.starts_with("shards=")) shards = line.substr(equals + 1);
     if (!line.starts_with("matrix_")) continue;
@@ -179,7 +180,7 @@ TEST(Emit, TomlAndYamlParse) {
   const std::string yaml = *plan_compose(m);
   const std::string said = oracle_python(
       "import sys\ntry: import yaml\nexcept ImportError: print('none'); raise "
-      "SystemExit\nprint(sorted(yaml.safe_load(open(sys.argv[2]))['services']))\n",
+      "SystemExit\nprint(sorted(yaml.safe_load(open(sys.argv[1]))['services']))\n",
       yaml);
   if (!said.empty() && said != "none\n") {
     EXPECT_EQ(said, "['t280-cu128-cp311-lx64', 't280-cu128-cp312-lx64']\n");
@@ -199,9 +200,7 @@ TEST(Recipe, MistakesAreNamed) {
   EXPECT_EQ(why(package + "[matrix]\ntorhc = \"2.8\"\n"), "unknown key in clary.toml [matrix]: `torhc`");
   EXPECT_EQ(why(package + "[[exclude]]\ntorch = \"2.8\"\n"), "an [[exclude]] without a reason in clary.toml");
   EXPECT_EQ(why(package + "[matrix]\npython-abi = \"abi4\"\n"), "unknown value of python-abi: `abi4`");
-  EXPECT_EQ(why("= 1"),
-            "not TOML: clary.toml:1: Error while parsing key: expected bare key starting character or string "
-            "delimiter, saw '='");
+  EXPECT_EQ(why("= 1").find("not TOML: clary.toml:1: "), 0u) << why("= 1");  // what follows is toml++'s
 }
 
 }  // namespace

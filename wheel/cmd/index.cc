@@ -1,28 +1,9 @@
 // clary index: a static package index from a folder of wheels.
-#include <algorithm>
-
 #include "wheel/cmd/cmd.h"
 #include "wheel/core/json.h"
-#include "wheel/core/site.h"
-#include "wheel/core/verify.h"
+#include "wheel/core/site_folder.h"
 
 namespace clary::tool {
-namespace {
-
-// Why a wheel must not be served: what W1, W2 and W3 find. Everything else is the publisher's policy.
-std::string refusal(const FileFacts& facts) {
-  const FileFindings found = verify_facts(facts, Policy{}, Against{});
-  for (const Finding& f : found.findings) {
-    const bool gate = std::string_view(f.rule->id).starts_with("W1.") ||
-                      std::string_view(f.rule->id).starts_with("W2.") ||
-                      std::string_view(f.rule->id).starts_with("W3.");
-    if (f.severity == Severity::kError && gate)
-      return std::string(f.rule->id) + " " + f.where + (f.where.empty() ? "" : ": ") + f.text;
-  }
-  return "";
-}
-
-}  // namespace
 
 int cmd_index(Ctx& ctx, Cli& cli) {
   std::string folder, site, base_url;
@@ -33,53 +14,37 @@ int cmd_index(Ctx& ctx, Cli& cli) {
   if (folder.empty()) return fail(ctx, {"missing argument: FOLDER", "clary index wheelhouse --out site"});
   if (site.empty()) return fail(ctx, {"missing option: --out", "clary index " + folder + " --out site"});
 
-  // Every wheel is read and proven before anything is written.
-  const Result<Strings> names = ctx.disk.list(folder);
-  if (!names) return fail(ctx, names.error());
-  std::vector<SiteWheel> wheels;
-  for (const std::string& name : *names) {
-    if (!name.ends_with(".whl")) continue;
-    const std::string path = folder + "/" + name;
-    const Result<FileFacts> facts = read_facts(ctx, path, {.digests = true, .threads = ctx.proc.cores()});
-    if (!facts) return fail(ctx, facts.error(), kFinding);
-    if (const std::string why = refusal(*facts); !why.empty())
-      return fail(ctx, {"not fit to be served: " + name + ": " + why, "clary verify " + shell(path)}, kFinding);
-    const std::optional<FileInfo> info = ctx.disk.info(path);
-    wheels.push_back({*facts->wheel.name, name, facts->sha256, facts->wheel.metadata.requires_python,
-                      facts->wheel.metadata_text, facts->size, info ? info->modified : 0});
-  }
-  if (wheels.empty()) return fail(ctx, {"no wheel in " + folder, ""}, kFinding);
+  const Result<std::vector<SiteWheel>> wheels = read_site_wheels(ctx, folder);
+  if (!wheels) return fail(ctx, wheels.error(), kFinding);
+  // From here on every wheel is read and proven; nothing is written yet.
 
   // Wheels before the pages that name them, so that a reader never follows a link to nothing.
-  const std::vector<SitePage> pages = make_site(wheels, base_url);
+  const std::vector<SitePage> pages = make_site(*wheels, base_url);
   Strings written;
-  if (base_url.empty()) {
-    for (const SiteWheel& w : wheels) written.push_back(site + "/wheels/" + w.file);
+  for (const SiteWheel& w : *wheels) {
+    if (base_url.empty()) written.push_back(site + "/wheels/" + w.file);
   }
+  const size_t copied = written.size();
   for (const SitePage& page : pages) written.push_back(site + "/" + page.path);
   if (!cli.dry_run()) {
-    for (const std::string& path : written) {
-      if (Result<Done> done = ctx.disk.make_dirs(dir_name(path)); !done) return fail(ctx, done.error());
+    if (Result<Done> done = ctx.disk.make_dirs(site + (copied ? "/wheels" : "")); !done) return fail(ctx, done.error());
+    const Result<Lock> lock = ctx.disk.lock(site + "/.clary-lock", 600);
+    if (!lock) return fail(ctx, lock.error());
+    for (size_t i = 0; i < copied; i++) {
+      const std::string from = folder + "/" + (*wheels)[i].file;
+      if (Result<Done> done = ctx.disk.link_or_copy(from, written[i]); !done) return fail(ctx, done.error());
     }
-    for (const SiteWheel& w : wheels) {
-      if (!base_url.empty()) break;
-      if (Result<Done> done = ctx.disk.link_or_copy(folder + "/" + w.file, site + "/wheels/" + w.file); !done)
-        return fail(ctx, done.error());
-    }
-    for (const SitePage& page : pages) {
-      if (Result<Done> done = ctx.disk.write(site + "/" + page.path, page.content); !done)
-        return fail(ctx, done.error());
-    }
+    if (Result<Done> done = write_pages(ctx, pages, site); !done) return fail(ctx, done.error());
   }
   if (cli.json())
     ctx.out.write(dump({{"schema", "clary-index/1"},
                         {"site", site},
-                        {"wheels", wheels.size()},
+                        {"wheels", wheels->size()},
                         {"dry_run", cli.dry_run()},
                         {"files", written}}));
   else if (cli.dry_run())
     ctx.out.write(join(written, "\n") + "\n");
-  ctx.err.write(std::string(cli.dry_run() ? "would index " : "indexed ") + count(wheels.size(), "wheel") + " in " +
+  ctx.err.write(std::string(cli.dry_run() ? "would index " : "indexed ") + count(wheels->size(), "wheel") + " in " +
                 count(pages.size(), "page") + "\n");
   return kFine;
 }

@@ -1,6 +1,9 @@
 // clary verify: whether a wheel is what its name, its metadata and a policy say.
 #include "wheel/core/verify.h"
 #include "wheel/cmd/cmd.h"
+#include "wheel/core/digest.h"
+#include "wheel/core/json.h"
+#include "wheel/core/pack.h"
 
 namespace clary::tool {
 namespace {
@@ -19,11 +22,31 @@ Result<Done> sharpen(Policy& policy, const std::string& require, const std::stri
   return Done{};
 }
 
+// --rebuild: two builds of one wheel have the same bytes.
+int compare_builds(Ctx& ctx, const std::string& first, const std::string& second, bool json) {
+  const Result<Mapping> a = ctx.disk.map(first), b = ctx.disk.map(second);
+  if (!a || !b) return fail(ctx, (a ? b : a).error(), kFinding);
+  const Strings differences = wheel_differences(a->bytes, b->bytes);
+  const std::string digest = hex(sha256_of(a->bytes));
+  if (json) {
+    ctx.out.write(dump({{"schema", "clary-rebuild/1"},
+                        {"same", differences.empty()},
+                        {"sha256", digest},
+                        {"differences", differences}}));
+  } else if (differences.empty()) {
+    ctx.out.write("the same bytes: sha256 " + digest + "\n");
+  } else {
+    ctx.out.write(join(differences, "\n") + "\n");
+  }
+  return differences.empty() ? kFine : kFinding;
+}
+
 }  // namespace
 
 int cmd_verify(Ctx& ctx, Cli& cli) {
   Strings files;
   std::string policy_name = "default", form = "text", require, driver, torch;
+  std::string rebuild;
   bool strict = false;
   cli.files("FILE", files);
   cli.value("--policy", "NAME", policy_name);
@@ -31,9 +54,11 @@ int cmd_verify(Ctx& ctx, Cli& cli) {
   cli.value("--require", "ARCHS", require);
   cli.value("--driver", "VERSION", driver);
   cli.value("--torch", "FOLDER", torch);
+  cli.value("--rebuild", "WHEEL", rebuild);
   cli.flag("--strict", strict);
   if (!cli.parse()) return cli.exit_code();
   if (cli.json()) form = "json";
+  if (!rebuild.empty()) return compare_builds(ctx, files[0], rebuild, form == "json");
 
   Result<Policy> policy = load_policy(ctx, policy_name);
   if (!policy) return fail(ctx, policy.error());

@@ -4,6 +4,7 @@
 
 #include "wheel/core/host.h"
 #include "wheel/core/policy.h"
+#include "wheel/core/python.h"
 
 namespace clary::tool {
 namespace {
@@ -40,19 +41,18 @@ void check_system(Doctor& d) {
 }
 
 void check_python(Doctor& d) {
-  static constexpr const char* kAsk =
-      "import sys,sysconfig;print(sys.version.split()[0],sysconfig.get_paths()['purelib'])";
   const std::optional<std::string> venv = d.ctx.proc.env("VIRTUAL_ENV");
-  const std::string python = venv ? *venv + "/bin/python" : "python3";
-  const Result<Finished> said = d.ctx.proc.run({python, "-I", "-c", kAsk}, 20);
-  const std::vector<std::string_view> words =
-      split_any(said && said->exit_code == 0 ? std::string_view(said->out) : std::string_view{}, " \n");
-  if (words.size() < 2) {
-    d.fail("Python", "no " + python + " that starts",
+  const Result<Python> usual = python_for(d.ctx, "");
+  if (!usual) {
+    d.fail("Python", usual.error().message,
            "install Python 3.9 or newer: apt-get install python3 python3-venv, or uv python install 3.12");
     return;
   }
-  d.ok("Python", std::string(words[0]) + (venv ? ", environment " + *venv : ""));
+  const std::string& python = usual->program;
+  d.ok("Python", usual->version + (venv ? ", environment " + *venv : ""));
+  Strings minors;
+  for (const Python& p : find_pythons(d.ctx)) minors.push_back(p.minor());
+  if (minors.size() > 1) d.ok("Pythons", join(minors, ", ") + ": what `clary test --python all` tries");
   const std::string uv = d.says({"uv", "--version"});
   const Result<Finished> pip = d.ctx.proc.run({python, "-I", "-m", "pip", "--version"}, 20);
   const bool has_pip = pip && pip->exit_code == 0;
@@ -60,7 +60,7 @@ void check_python(Doctor& d) {
     d.warn("installer", "neither pip nor uv", "python3 -m ensurepip, or see uv's documentation");
   else
     d.ok("installer", uv.empty() ? pip->out.substr(0, pip->out.find(" from")) : uv);
-  d.torch = torch_in(d.ctx, std::string(words[1]));
+  d.torch = torch_in(d.ctx, usual->site);
   if (d.torch)
     d.ok("torch", d.torch->version + (d.torch->cuda.empty() ? ", without CUDA" : ", CUDA " + d.torch->cuda));
   else
@@ -121,8 +121,7 @@ void check_toolchain(Doctor& d) {
     d.fail("CUDA compiler", "CUDA_HOME is " + *home + ", and " + nvcc + " does not start",
            "unset CUDA_HOME, or point it to a toolkit");
   } else {
-    d.ok("CUDA compiler",
-         "none; only builds need one: pip install nvidia-cuda-nvcc nvidia-cuda-cccl nvidia-cuda-runtime");
+    d.ok("CUDA compiler", "none; only builds need one, and `clary build` takes it from the package index");
   }
   const std::string gcc = d.says({"g++", "--version"});
   if (gcc.empty())
@@ -152,13 +151,24 @@ void check_room(Doctor& d) {
 }
 
 void check_services(Doctor& d) {
-  Strings engines;
+  Strings engines, silent;
   for (const char* engine : {"docker", "podman"}) {
     const std::string version = d.says({engine, "--version"});
-    if (!version.empty()) engines.push_back(version);
+    if (version.empty()) continue;
+    engines.push_back(version);
+    if (d.says({engine, "info"}).empty()) silent.emplace_back(engine);
   }
-  d.ok("containers",
-       engines.empty() ? "neither docker nor podman; builds in a container need one" : join(engines, "; "));
+  if (!silent.empty() && silent.size() == engines.size())
+    d.warn("containers", join(engines, "; ") + ", which does not answer",
+           "start its daemon, or build with --engine local, which needs none");
+  else
+    d.ok("containers",
+         engines.empty() ? "neither docker nor podman; builds in a container need one" : join(engines, "; "));
+  Strings tools, without;
+  for (const char* tool : {"git", "ninja", "cmake", "auditwheel", "patchelf", "cibuildwheel"})
+    (d.ctx.proc.find(tool) ? tools : without).emplace_back(tool);
+  d.ok("build tools",
+       (tools.empty() ? "none" : join(tools, " ")) + (without.empty() ? "" : "; not here: " + join(without, " ")));
   Strings tokens;
   for (const char* name : {"HF_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"}) {
     if (!d.ctx.proc.env(name).value_or("").empty()) tokens.emplace_back(name);

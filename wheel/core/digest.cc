@@ -10,6 +10,20 @@ Sha256 sha256_of(Bytes bytes) {
   return out;
 }
 
+Sha256Stream::Sha256Stream() : state_(EVP_MD_CTX_new(), [](void* p) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(p)); }) {
+  EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(state_.get()), EVP_sha256(), nullptr);
+}
+
+void Sha256Stream::add(std::string_view piece) {
+  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(state_.get()), piece.data(), piece.size());
+}
+
+Sha256 Sha256Stream::finish() {
+  Sha256 out{};
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(state_.get()), out.data(), nullptr);
+  return out;
+}
+
 std::string hex(const Sha256& digest) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out;

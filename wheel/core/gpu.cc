@@ -209,6 +209,7 @@ void read_containers(Bytes file, uint64_t offset, uint64_t size, bool strict, Gp
   for (uint64_t i = offset; i + 16 <= end;) {
     if (is_container(file, i)) {
       const uint64_t length = read_container(file, i, end, to);
+      strange = strange || !length;  // one fault for one lie
       i += length ? (length + 7) / 8 * 8 : 8;
     } else if (!strict && is_cubin(file, i)) {
       read_cubin(file, i, to);

@@ -30,7 +30,8 @@ std::string python_string(const std::string& source, const std::string& name) {
 Machine host_machine(Ctx& ctx) {
   Machine m;
   m.cores = ctx.proc.cores();
-  for (std::string_view line : lines(file(ctx, "/proc/meminfo"))) {
+  const std::string meminfo = file(ctx, "/proc/meminfo");
+  for (std::string_view line : lines(meminfo)) {
     if (!line.starts_with("MemTotal:")) continue;
     m.memory_mb =
         static_cast<uint64_t>(std::strtoull(std::string(trim(line.substr(9))).c_str(), nullptr, 10)) * 1024 / 1'000'000;
@@ -101,11 +102,23 @@ Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& o) {
     Result<Recipe> parsed = parse_recipe(*text, path);
     if (!parsed) return parsed.error();
     recipe = *std::move(parsed);
+    if (!recipe.version_from.empty() && o.version.empty()) {
+      const std::string from = dir_name(path) + "/" + recipe.version_from;
+      const Result<std::string> source = ctx.disk.read(from);
+      if (!source) return source.error();
+      const Result<Version> version = version_in(*source, from);
+      if (!version) return version.error();
+      recipe.version = *version;
+    }
   } else if (o.name.empty() || o.version.empty()) {
     return Error{
         "no clary.toml here",
         "say what to plan: clary plan --name sageattention --version 2.2.0 --torch 2.8 --cuda 12.8 --python 3.12"};
   }
+  return sharpen_recipe(ctx, std::move(recipe), o);
+}
+
+Result<Recipe> sharpen_recipe(Ctx& ctx, Recipe recipe, const RecipeChoice& o) {
   if (!o.name.empty()) {
     if (!is_project_name(o.name)) return Error{"not a project name: `" + printable(o.name) + "`", ""};
     recipe.name = o.name;

@@ -30,5 +30,6 @@ struct RecipeChoice {
 };
 // The recipe's file, if there is one, then the environment's names that builds use, then the command line.
 Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& choice);
+Result<Recipe> sharpen_recipe(Ctx& ctx, Recipe recipe, const RecipeChoice& choice);  // the last two
 
 }  // namespace clary::tool

@@ -11,15 +11,6 @@
 namespace clary::tool {
 namespace {
 
-std::string iso_time(int64_t seconds) {
-  const std::time_t time = static_cast<std::time_t>(seconds);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[40];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
 std::string page(const std::string& title, const std::string& body) {
   return "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"pypi:repository-version\" "
          "content=\"1.1\">\n<title>" +
@@ -96,22 +87,28 @@ std::string front_page(const std::vector<SiteWheel>& wheels, const Links& links)
   return page("Wheels", body + "</table>\n");
 }
 
-// "cu128/torch2.8" of each (CUDA, torch line); a wheel without a label is in every one.
+// "cu128/torch2.8" of each (CUDA, torch line), that of a torch wheel included. A wheel without a label is in every one, one
+// that names CUDA alone (torchvision) in each of that CUDA.
 std::map<std::string, Group> stacks(const std::vector<SiteWheel>& wheels) {
   const auto key = [](const SiteWheel& w) {
-    const StackLabel label = StackLabel::of(w.name.version().local());
-    if (label.cuda.empty() || label.torch.empty()) return std::string();
-    return "cu" + replace_all(label.cuda, ".", "") + "/torch" +
-           label.torch.substr(0, label.torch.find('.', label.torch.find('.') + 1));
+    StackLabel label = StackLabel::of(w.name.version().local());
+    if (label.cuda.empty()) return std::string();
+    if (normal_name(w.name.name()) == "torch") label.torch = w.name.version().without_local().str();
+    const std::string cuda = "cu" + replace_all(label.cuda, ".", "") + "/";
+    if (label.torch.empty()) return cuda;
+    return cuda + "torch" + label.torch.substr(0, label.torch.find('.', label.torch.find('.') + 1));
   };
   std::map<std::string, Group> out;
   for (const SiteWheel& w : wheels) {
-    if (const std::string k = key(w); !k.empty()) out[k];
+    if (const std::string k = key(w); !k.empty() && !k.ends_with('/')) out[k];
   }
   for (const SiteWheel& w : wheels) {
     const std::string k = key(w);
     for (auto& [stack, group] : out) {
-      if (k.empty() ? w.name.version().local().empty() : k == stack) group.push_back(&w);
+      const bool fits = k.empty()          ? w.name.version().local().empty()
+                        : k.ends_with('/') ? stack.starts_with(k)
+                                           : k == stack;
+      if (fits) group.push_back(&w);
     }
   }
   return out;
@@ -132,6 +129,15 @@ void add_index(std::vector<SitePage>& to, const std::string& folder, const Group
 }
 
 }  // namespace
+
+std::string iso_time(int64_t seconds) {
+  const std::time_t time = static_cast<std::time_t>(seconds);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[40];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
 
 std::vector<SitePage> make_site(std::vector<SiteWheel> wheels, const std::string& base_url) {
   std::sort(wheels.begin(), wheels.end(), [](const SiteWheel& a, const SiteWheel& b) {

@@ -19,6 +19,8 @@ struct SitePage {
   std::string path, content;
 };
 
+std::string iso_time(int64_t seconds);  // 2026-11-21T00:00:00Z
+
 // In the order they must be written: what is pointed at before what points.
 std::vector<SitePage> make_site(std::vector<SiteWheel> wheels, const std::string& base_url);
 

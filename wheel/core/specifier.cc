@@ -43,7 +43,7 @@ Result<Specifier> Specifier::parse(std::string_view text) {
     if (!version) return bad;
     clause.version = *version;
     const bool equality = clause.op == "==" || clause.op == "!=";
-    const bool plain = version->local().empty() && !version->dev_;
+    const bool plain = version->local().empty() && !version->is_prerelease() && !version->is_postrelease();
     if (clause.prefix && (!equality || !plain)) return bad;
     if (!equality && !version->local().empty()) return bad;
     if (clause.op == "~=" && version->release().size() < 2) return bad;
@@ -59,11 +59,8 @@ bool Specifier::Clause::admits(const Version& candidate) const {
     bool equal;
     if (!prefix) {
       equal = (version.local().empty() ? plain : candidate) == version;
-    } else if (!version.pre_phase_ && !version.post_) {
+    } else {
       equal = plain.epoch_ == version.epoch_ && has_prefix(plain, version);
-    } else {  // ==1.0a1.* admits 1.0a1.dev1 and 1.0a1.post2
-      equal = plain.base() == version.base() && plain.pre_phase_ == version.pre_phase_ && plain.pre_ == version.pre_ &&
-              (!version.post_ || plain.post_ == version.post_);
     }
     return equal == (op == "==");
   }
@@ -76,11 +73,13 @@ bool Specifier::Clause::admits(const Version& candidate) const {
   }
   if (op == "<") {  // <1.0 does not admit 1.0rc1, unless it names a pre-release itself
     if (!(candidate < version)) return false;
-    return version.is_prerelease() || !candidate.is_prerelease() || candidate.base() != version.base();
+    const bool its_own = candidate.base() == version.base() && candidate.post_ == version.post_;
+    return version.is_prerelease() || !candidate.is_prerelease() || !its_own;
   }
   // >1.0 does not admit 1.0.post1 or 1.0+local
   if (!(candidate > version)) return false;
-  if (!version.is_postrelease() && candidate.is_postrelease() && candidate.base() == version.base()) return false;
+  const bool its_own = candidate.base() == version.base() && candidate.pre_phase_ == version.pre_phase_;
+  if (!version.is_postrelease() && candidate.is_postrelease() && its_own) return false;
   return candidate.local().empty() || candidate.without_local() != version;
 }
 

@@ -67,7 +67,8 @@ std::strong_ordering compare_local(std::string_view a, std::string_view b) {
 
 std::optional<std::string> normal_local(std::string_view text) {
   std::string out;
-  for (std::string_view part : split(replace_all(replace_all(std::string(text), "-", "."), "_", "."), '.')) {
+  const std::string dotted = replace_all(replace_all(std::string(text), "-", "."), "_", ".");  // outlives its parts
+  for (std::string_view part : split(dotted, '.')) {
     if (part.empty() || part.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789") != part.npos)
       return std::nullopt;
     if (is_digits(part)) part.remove_prefix(std::min(part.find_first_not_of('0'), part.size() - 1));

@@ -2,14 +2,16 @@
 #include <csignal>
 
 #include "wheel/command.h"
+#include "wheel/os/curl.h"
 #include "wheel/os/posix.h"
 
 int main(int argc, char** argv) {
   using namespace clary::tool;
   std::signal(SIGPIPE, SIG_IGN);  // `clary plan | head` ends quietly
+  end_children_with_us();
   PosixDisk disk;
-  OfflineNet net;
   PosixProc proc;
+  CurlNet net(proc);
   SystemClock clock;
   FdOut out(1, proc), err(2, proc);
   Ctx ctx{disk, net, proc, clock, out, err};

@@ -14,25 +14,43 @@ class PosixDisk : public Disk {
   Result<Done> write(const std::string& path, std::string_view content) override;
   Result<Done> make_dirs(const std::string& path) override;
   Result<Done> link_or_copy(const std::string& from, const std::string& to) override;
+  Result<Done> symlink(const std::string& target, const std::string& path) override;
+  Result<Done> rename(const std::string& from, const std::string& to) override;
+  Result<Done> copy(const std::string& from, const std::string& to) override;
+  Result<Done> append(const std::string& path, std::string_view content) override;
+  Result<Done> remove(const std::string& path) override;
+  Result<Done> touch(const std::string& path) override;
+  Result<Done> write_secret(const std::string& path, std::string_view content) override;
+  Result<std::unique_ptr<Appender>> append_to(const std::string& path, uint64_t keep) override;
+  Result<Lock> lock(const std::string& path, int seconds, bool shared) override;
+
+  // Called before each system call that changes the disk: a test ends the process there.
+  std::function<void()> before_change;
+
+ private:
+  void changing() const {
+    if (before_change) before_change();
+  }
+  int create_beside(const std::string& path, std::string* name) const;
+  Result<Done> write_as(const std::string& path, std::string_view content, int mode);
 };
 
 class PosixProc : public Proc {
  public:
   std::optional<std::string> env(const std::string& name) override;
   std::optional<std::string> find(const std::string& program) override;
-  Result<Finished> run(const Strings& argv, int seconds) override;
+  using Proc::run;
+  Result<Finished> run(const Job& job) override;
   int cores() override;
 };
+
+// From here on the process's end by Ctrl-C, SIGTERM or SIGHUP is its children's, too.
+void end_children_with_us();
 
 class SystemClock : public Clock {
  public:
   int64_t now() override;
-};
-
-// No verb of this program asks the network.
-class OfflineNet : public Net {
- public:
-  Result<Response> get(const std::string& url) override { return Error{"this command works offline: " + url, ""}; }
+  void sleep(double seconds) override;
 };
 
 class FdOut : public Out {

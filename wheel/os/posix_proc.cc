@@ -6,12 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <thread>
 
 #include "wheel/os/posix.h"
 
@@ -22,19 +25,88 @@ namespace {
 
 constexpr size_t kMostOutput = 16 << 20;
 
-// A child sees these and no others: no token of ours is another program's business.
-constexpr std::string_view kPassed[] = {"PATH=", "HOME=", "LANG=",   "LC_",          "LD_LIBRARY_PATH=", "TMPDIR=",
-                                        "XDG_",  "CUDA_", "NVIDIA_", "DOCKER_HOST=", "DOCKER_CONFIG="};
+// A child sees these, what its job sets, and no others: no token of ours is another program's business.
+constexpr std::string_view kPassed[] = {"PATH=",
+                                        "HOME=",
+                                        "USER=",
+                                        "LANG=",
+                                        "LC_",
+                                        "LD_LIBRARY_PATH=",
+                                        "TMPDIR=",
+                                        "XDG_",
+                                        "CUDA_",
+                                        "PIP_",
+                                        "UV_",
+                                        "DOCKER_HOST=",
+                                        "HTTPS_PROXY=",
+                                        "HTTP_PROXY=",
+                                        "NO_PROXY=",
+                                        "https_proxy=",
+                                        "NVIDIA_",
+                                        "SSL_CERT_",
+                                        "DOCKER_CONFIG=",
+                                        "CONTAINER_HOST=",
+                                        "http_proxy=",
+                                        "no_proxy=",
+                                        "CCACHE_"};
 
-std::vector<char*> child_environment() {
-  std::vector<char*> out;
+Strings child_environment(const std::map<std::string, std::string>& more) {
+  Strings out;
   for (char** entry = environ; *entry; entry++) {
-    const bool passed = std::any_of(std::begin(kPassed), std::end(kPassed),
-                                    [&](std::string_view p) { return std::string_view(*entry).starts_with(p); });
-    if (passed) out.push_back(*entry);
+    const std::string_view text(*entry);
+    const bool passed =
+        std::any_of(std::begin(kPassed), std::end(kPassed), [&](std::string_view p) { return text.starts_with(p); });
+    if (passed && !more.contains(std::string(text.substr(0, text.find('='))))) out.emplace_back(text);
   }
+  for (const auto& [name, value] : more) {
+    if (!value.empty()) out.push_back(name + "=" + value);
+  }
+  return out;
+}
+
+std::vector<char*> pointers(const Strings& list) {
+  std::vector<char*> out;
+  for (const std::string& text : list) out.push_back(const_cast<char*>(text.c_str()));
   out.push_back(nullptr);
   return out;
+}
+
+// Groups of children that run now; 0: free. Read by the signal handler.
+constexpr int kMostChildren = 64;
+std::atomic<pid_t> running[kMostChildren];
+
+class Running {
+ public:
+  explicit Running(pid_t group) {
+    for (at_ = 0; at_ < kMostChildren; at_++) {
+      pid_t free = 0;
+      if (running[at_].compare_exchange_strong(free, group)) break;
+    }
+  }
+  ~Running() {
+    if (at_ < kMostChildren) running[at_] = 0;
+  }
+
+ private:
+  int at_ = 0;
+};
+
+void end_children(int signal) {
+  for (std::atomic<pid_t>& group : running) {
+    if (const pid_t pid = group) ::kill(-pid, SIGTERM);
+  }
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+std::optional<std::string> find_in(std::string_view folders, const std::string& program) {
+  if (program.find('/') != program.npos)
+    return ::access(program.c_str(), X_OK) == 0 ? std::optional(program) : std::nullopt;
+  for (std::string_view folder : split(folders, ':')) {
+    const std::string path = (folder.empty() ? "." : std::string(folder)) + "/" + program;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return std::nullopt;
 }
 
 struct Pipe {
@@ -56,63 +128,74 @@ std::optional<std::string> PosixProc::env(const std::string& name) {
 }
 
 std::optional<std::string> PosixProc::find(const std::string& program) {
-  for (std::string_view dir : split(env("PATH").value_or("/usr/bin:/bin"), ':')) {
-    const std::string path = (dir.empty() ? "." : std::string(dir)) + "/" + program;
-    if (::access(path.c_str(), X_OK) == 0) return path;
-  }
-  return std::nullopt;
+  return find_in(env("PATH").value_or("/usr/bin:/bin"), program);
 }
 
-Result<Finished> PosixProc::run(const Strings& argv, int seconds) {
+Result<Finished> PosixProc::run(const Job& job) {
   Pipe out, err;
-  if (argv.empty() || !out.open() || !err.open()) return Error{"cannot start a program", ""};
-  std::vector<char*> args;
-  for (const std::string& arg : argv) args.push_back(const_cast<char*>(arg.c_str()));
-  args.push_back(nullptr);
-  std::vector<char*> environment = child_environment();
+  if (job.argv.empty() || !out.open() || !err.open()) return Error{"cannot start a program", ""};
+  const Strings environment = child_environment(job.env);
+  const std::vector<char*> args = pointers(job.argv), variables = pointers(environment);
+  // The child's PATH decides, as in a shell.
+  std::string program = job.argv[0];
+  if (const auto path = job.env.find("PATH"); path != job.env.end() && program.find('/') == program.npos)
+    program = find_in(path->second, program).value_or(program);
 
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&actions);
+  if (!job.folder.empty()) posix_spawn_file_actions_addchdir_np(&actions, job.folder.c_str());
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, out.fd[1], 1);
   posix_spawn_file_actions_adddup2(&actions, err.fd[1], 2);
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // its own group, so that its children end with it
   pid_t pid = -1;
-  const int rc = ::posix_spawnp(&pid, args[0], &actions, &attributes, args.data(), environment.data());
+  const int rc = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, args.data(), variables.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  if (rc != 0) return Error{"cannot start " + argv[0] + ": " + std::strerror(rc), ""};
+  if (rc != 0) return Error{"cannot start " + job.argv[0] + ": " + std::strerror(rc), ""};
+  const Running registered(pid);
   out.close(1), err.close(1);
 
+  // When the time is over it is asked to end, and then made to.
+  using std::chrono::steady_clock;
   Finished done;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+  auto deadline = steady_clock::now() + std::chrono::seconds(job.seconds);
   bool late = false;
   while (out.fd[0] >= 0 || err.fd[0] >= 0) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
     pollfd fds[] = {{out.fd[0], POLLIN, 0}, {err.fd[0], POLLIN, 0}};
-    if (left <= 0 || ::poll(fds, 2, static_cast<int>(left)) == 0) {
+    if (left <= 0 || ::poll(fds, 2, static_cast<int>(std::min<int64_t>(left, INT_MAX))) == 0) {
+      ::kill(-pid, late ? SIGKILL : SIGTERM);
+      if (late) break;
       late = true;
-      break;
+      deadline = steady_clock::now() + std::chrono::seconds(5);
+      continue;
     }
     for (int i = 0; i < 2; i++) {
       if (!fds[i].revents) continue;
       char block[65536];
       const ssize_t n = ::read(fds[i].fd, block, sizeof block);
       std::string& to = i ? done.err : done.out;
-      if (n > 0 && to.size() < kMostOutput) to.append(block, static_cast<size_t>(n));
+      if (n > 0) {
+        const std::string_view text(block, static_cast<size_t>(n));
+        if (to.size() < kMostOutput) to.append(text);
+        if (job.hear) job.hear(text);
+      }
       if (n == 0 || (n < 0 && errno != EINTR)) (i ? err : out).close(0);
     }
   }
-  if (late) ::kill(-pid, SIGKILL);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
-  if (late) return Error{argv[0] + format(" did not end within %d s", seconds), ""};
+  if (late) return Error{job.argv[0] + format(" did not end within %d s", job.seconds), ""};
   done.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return done;
+}
+
+void end_children_with_us() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end_children);
 }
 
 int PosixProc::cores() {
@@ -122,6 +205,7 @@ int PosixProc::cores() {
 }
 
 int64_t SystemClock::now() { return static_cast<int64_t>(std::time(nullptr)); }
+void SystemClock::sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 FdOut::FdOut(int fd, Proc& proc) : fd_(fd) {
   terminal = ::isatty(fd);

@@ -97,9 +97,9 @@ static CLARY_INLINE void tile_dot() {
 }
 #endif
 
-template <bool kBf16>
-struct Amx : Avx512<true, true, kBf16> {
-  using Base = Avx512<true, true, kBf16>;
+// Without the bf16 dot: Sapphire Rapids issues one every two clocks, half the rate of f32 (bench/results/cpu-xeon.json).
+struct Amx : Avx512<true, true, false> {
+  using Base = Avx512<true, true, false>;
   using typename Base::I;
   static constexpr int kKeyBias = 0;
   static constexpr int kStepGroup = 16;
