@@ -81,9 +81,9 @@ typedef enum clary_accuracy {
 } clary_accuracy;
 
 enum {
-  CLARY_HAS_SCALE = 1,     /* `scale` is given; else 1/sqrt(D) */
-  CLARY_HAS_WINDOW = 2,    /* `window_left`, `window_right` are given */
-  CLARY_NOT_SLOWER = 4,    /* CLARY_NOT_SUPPORTED where torch's scaled_dot_product_attention is estimated to be faster */
+  CLARY_HAS_SCALE = 1,  /* `scale` is given; else 1/sqrt(D) */
+  CLARY_HAS_WINDOW = 2, /* `window_left`, `window_right` are given */
+  CLARY_NOT_SLOWER = 4, /* CLARY_NOT_SUPPORTED where torch's scaled_dot_product_attention is estimated to be faster */
   CLARY_FULL_WORKSPACE = 8 /* a workspace too small for all threads is refused; without, the call runs on fewer */
 };
 
