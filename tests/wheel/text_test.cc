@@ -60,6 +60,7 @@ TEST(Json, KeysAndBrokenBytes) {
   const Result<Done> known = check_keys(*toml, {"a", "b", "color"}, "t");
   ASSERT_FALSE(known);
   EXPECT_EQ(known.error().message, "unknown key in t: `c`");
+  EXPECT_EQ(parse_toml("[,[a]]", "x.toml").error().message, "not TOML: x.toml");  // toml++ asserts
   EXPECT_EQ(parse_toml("a = ", "x.toml").error().message.substr(0, 18), "not TOML: x.toml:1");
   EXPECT_EQ(dump_line(Json{{"k", "\xff"}}), "{\"k\":\"\xef\xbf\xbd\"}");
 }
