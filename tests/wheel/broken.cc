@@ -180,6 +180,7 @@ void add_library_cases(std::vector<Broken>& to) {
   to.push_back(library("E2.needed", [](ElfSpec& e) { e.needed.push_back("libcudart.so.12"); }, "providers = []"));
   to.push_back(library("E2.path", [](ElfSpec& e) { e.needed.push_back("/opt/x/liby.so"); }));
   to.push_back(wheel("E2.grafted", {.files = {{"demo.libs/libcudart-3f3c6934.so.12", make_elf({})}}}));
+  to.push_back(wheel("E2.grafted", {.files = {{"demo.libs/libcudart.3eda8113.so.13", make_elf({})}}}));
   to.push_back(wheel("E2.grafted", {.files = {{"demo.libs/libcuda.so.1", make_elf({})}}}));
   const WheelSpec many = {.tag = "cp312-cp312-manylinux_2_17_x86_64"};
   const auto symbol = [](const char* version, const char* lib) {
