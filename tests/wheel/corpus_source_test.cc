@@ -5,6 +5,7 @@
 
 #include "real_world.h"
 #include "wheel/core/catalog.h"
+#include "wheel/core/manifest.h"
 
 namespace clary::tool::test {
 namespace {
@@ -101,6 +102,18 @@ TEST(Corpus, SourcesThatTurnedBadAreRefused) {
       EXPECT_EQ(known[0]->code, row.entry);
     }
   }
+}
+
+TEST(Corpus, AFirstInstallersManifestWrittenAnewKeepsItsWheel) {  // found by fuzzing: its list came out empty
+  const std::string seed = "{\"wheel\": \"a-1-py3-none-any.whl\", \"sha256\": \"" + std::string(64, 'a') + "\"}";
+  Result<Manifest> manifest = Manifest::parse(seed, "latest.json");
+  ASSERT_TRUE(manifest);
+  const Result<Manifest> again = Manifest::parse(manifest->write(1, 0), "latest.json");
+  ASSERT_TRUE(again);
+  ASSERT_EQ(again->wheels.size(), 1u);
+  EXPECT_EQ(again->wheels[0].file, "a-1-py3-none-any.whl");
+  EXPECT_FALSE(Manifest::parse("{\"wheels\": [], \"serial\": 9223372036854775807}", "m"));
+  EXPECT_FALSE(Manifest::parse("{\"wheels\": [], \"serial\": -1}", "m"));
 }
 
 }  // namespace

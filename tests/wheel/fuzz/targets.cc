@@ -9,9 +9,14 @@
 #include "wheel/core/catalog.h"
 #include "wheel/core/facts.h"
 #include "wheel/core/json.h"
+#include "wheel/core/lockfile.h"
+#include "wheel/core/manifest.h"
+#include "wheel/core/minisign.h"
 #include "wheel/core/pe.h"
 #include "wheel/core/policy.h"
+#include "wheel/core/recipe.h"
 #include "wheel/core/report.h"
+#include "wheel/core/url.h"
 #include "wheel/core/verify.h"
 
 namespace clary::tool::fuzz {
@@ -178,14 +183,39 @@ void run_manifest(Bytes input) {
       (void)check_keys(*json, {"a"}, "m");
     }
   }
-  MemoryWorld world;
-  world.disk.files["p.toml"] = std::string(text(input));
-  (void)load_policy(world.ctx, "p.toml");
+  (void)LockFile::parse(text(input), "l");
+  Result<Manifest> manifest = Manifest::parse(text(input), "m");
+  if (manifest && manifest->serial < INT32_MAX) {
+    const size_t wheels = manifest->wheels.size();
+    const Result<Manifest> again = Manifest::parse(manifest->write(1'800'000'000, 0), "m");
+    require(again && again->wheels.size() >= std::min<size_t>(wheels, 1), "a manifest reads what it writes");
+  }
+  (void)parse_policy(text(input), "p.toml");
+  (void)parse_recipe(text(input), "clary.toml");
+  (void)Signature::parse(text(input));
+  (void)PublicKey::parse(text(input));
+  (void)Url::parse(text(input));
 }
 Seeds manifest_seeds() {
-  return {"{\"schema_version\": 1, \"size\": 1e3, \"wheels\": [{\"filename\": \"a.whl\", \"size\": 12}]}",
-          "torch = \"stable-2.10\"\nneeded = [\"a*\"]\nmax-size = \"300 MB\"\n[severity]\n\"F2\" = \"off\"\n",
-          "require-sass = [\"8.0\"]\n[[dead]]\nmatch = \"*\"\nonly = [\"9.0a\"]\n"};
+  const std::string hash(64, 'a');
+  return {
+      "{\"schema_version\": 1, \"serial\": 2, \"keys\": [\"RW\"], \"wheels\": [{\"filename\": "
+      "\"a-1+cu128torch2.8.0-cp312-cp312-"
+      "linux_x86_64.whl\", \"size\": 12, \"sha256\": \"" +
+          hash +
+          "\", \"urls\": [\"a\"], \"sass\": [\"8.0\"], \"ptx\": "
+          "[{\"arch\": \"8.0\", \"locked\": false}], \"yanked\": null}]}",
+      "{\"torch_version\": \"2.8.0\", \"wheel\": \"a-1-py3-none-any.whl\", \"sha256\": \"sha256:" + hash + "\"}",
+      "{\"schema\": \"clary-lock/1\", \"target\": {}, \"wheels\": [{\"project\": \"a\", \"wheel\": "
+      "\"a-1-py3-none-any.whl\", \"sha256\": "
+      "\"" +
+          hash + "\"}]}",
+      "untrusted comment: minisign public key\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n",
+      "https://user@[::1]:80/a?b#c",
+      "[package]\nname = \"a\"\nversion = \"1\"\n[matrix]\ntorch = [\"2.8\"]\n[[exclude]]\nreason = \"x\"\n",
+      "{\"schema_version\": 1, \"size\": 1e3, \"wheels\": [{\"filename\": \"a.whl\", \"size\": 12}]}",
+      "torch = \"stable-2.10\"\nneeded = [\"a*\"]\nmax-size = \"300 MB\"\n[severity]\n\"F2\" = \"off\"\n",
+      "require-sass = [\"8.0\"]\n[[dead]]\nmatch = \"*\"\nonly = [\"9.0a\"]\n"};
 }
 
 void run_log(Bytes input) {
