@@ -145,7 +145,12 @@ def system_libraries(tag: str) -> set[str]:
     kind = "musllinux" if tag.startswith("musllinux") else "manylinux"
     rows = json.loads((Path(auditwheel.policy.__file__).parent / f"{kind}-policy.json").read_text(encoding="utf-8"))
     lists = [row["lib_whitelist"] for row in rows if row["name"] != "linux"]
-    return set().union(*lists) | {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "ld-musl-x86_64.so.1"}
+    return set().union(*lists) | {
+        "ld-linux-x86-64.so.2",
+        "ld-linux-aarch64.so.1",
+        "ld-musl-x86_64.so.1",
+        "libc.musl-x86_64.so.1",
+    }
 
 
 def images(program: Path, file: Path, what: str, suffix: str) -> tuple[list[str], bool]:
