@@ -101,7 +101,8 @@ bool is_library_name(std::string_view name) {
   for (std::string_view suffix : {".so", ".pyd", ".dll", ".cubin", ".fatbin", ".ptx"}) {
     if (name.ends_with(suffix)) return true;
   }
-  return name.find(".so.") != name.npos;
+  const bool program = name.substr(name.find_last_of('/') + 1).find('.') == name.npos;  // triton's ptxas
+  return program || name.find(".so.") != name.npos;
 }
 
 constexpr size_t kMostDistInfos = 5;
