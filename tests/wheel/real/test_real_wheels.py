@@ -199,8 +199,10 @@ def test_cuobjdump_agrees(wheel, cuobjdump, tmp_path):
             for what, suffix, kind in (("--list-elf", "cubin", "SASS"), ("--list-ptx", "ptx", "PTX")):
                 names = [name_of(i) for i in ours if i["kind"] == kind]
                 theirs, whole = images(cuobjdump, library, what, suffix)
+                if whole and not theirs and not containers(library, tmp_path):
+                    continue  # code in a data section (libcheckpoint of CUPTI), where cuobjdump does not look
                 if whole:
-                    assert names == theirs, f"{binary['path']} {what}"
+                    assert sorted(names) == sorted(theirs), f"{binary['path']} {what}"
                     compared += len(names)
                     continue
                 modules = sorted({i["module"] for i in ours})
