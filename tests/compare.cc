@@ -22,6 +22,8 @@ struct Bound {
 #define CLARY_GPU_BOUND(accuracy, data, bound)
 #define CLARY_GPU_LSE_BOUND(accuracy, data, bound)
 #define CLARY_GPU(what, bound)
+#define CLARY_MODEL(accuracy, bound)
+#define CLARY_PSNR(accuracy, bound)
 #define CLARY_ORACLE(what, bound)
 #define CLARY_LSE_BOUND(accuracy, data, bound)
 #define CLARY_BOUND(accuracy, data, bound) {#accuracy, #data, bound},

@@ -1,10 +1,12 @@
 """Whether what the docs name exists: paths, links and symbols in README.md, HACKING.md and docs/**/*.md.
 
-Three rules over the prose (fenced code is skipped):
+Four rules over the prose (fenced code is skipped):
   - a relative link or image resolves, and its #anchor is a heading of the file it names;
   - a back-quoted token whose first part is a top-level folder is a path that exists; `engine/plan.{h,cc}`,
     `tests/*_test.cc` and `engine/cpu/target_<name>.cc` work as patterns;
-  - a back-quoted clary_* name is in include/clary/clary.h or in the CMake files.
+  - a back-quoted clary_* name is in include/clary/clary.h or in the CMake files;
+  - a back-quoted test, `Suite.Case` or `test_file.py::test_case`, is one (in docs/wheel-rows.md and docs/seeds.md, whose tables
+    name what proves each row).
 Exit 1 on a finding.
 """
 
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PROVING = {"wheel-rows.md", "seeds.md"}
 GENERATED = {"build", "dist", ".venv"}  # commands make these: docs may name what is inside
 
 
@@ -62,6 +65,23 @@ def check_link(file: Path, target: str) -> str | None:
     return None
 
 
+def test_names() -> set[str]:
+    """Suite.Case of GoogleTest, file.py::case of pytest."""
+    names = set()
+    for file in (ROOT / "tests").rglob("*_test.cc"):
+        cases = re.findall(r"^TEST(?:_[FP])?\(\s*(\w+),\s*(\w+)\)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        names |= {f"{suite}.{case}" for suite, case in cases}
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        cases = re.findall(r"^\s*def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        names |= {f"{file.name}::{case}" for case in cases}
+    return names
+
+
+def check_test(token: str, tests: set[str]) -> Iterator[str]:
+    if re.fullmatch(r"[A-Z]\w+\.[A-Z]\w+|test_\w+\.py::\w+", token) and token not in tests:
+        yield f"`{token}` is no test"
+
+
 def check_token(token: str, folders: set[str], symbols: str) -> Iterator[str]:
     path = re.split(r":|#", token)[0]
     if "/" in path and path.split("/")[0] in folders and "..." not in path:
@@ -77,6 +97,8 @@ def main() -> int:
     sources = [ROOT / "include/clary/clary.h", ROOT / "CMakeLists.txt", *(ROOT / "cmake").glob("*.cmake")]
     symbols = "\n".join(source.read_text(encoding="utf-8") for source in sources)
 
+    tests = test_names()
+
     findings = []
     for file in files:
         if not file.exists():
@@ -88,6 +110,7 @@ def main() -> int:
             found = [check_link(file, target) for target in links]
             for token in re.findall(r"`([^`]+)`", line):
                 found += check_token(token, folders, symbols) if " " not in token else []
+                found += check_test(token, tests) if file.name in PROVING else []
             findings += [f"{file.relative_to(ROOT)}:{number}: {what}" for what in found if what]
 
     for finding in findings:

@@ -111,6 +111,9 @@ TEST(Policy, FilesAndSizes) {
   EXPECT_EQ(*parse_size("100 MB"), 100'000'000u);
   EXPECT_EQ(*parse_size("2GiB"), uint64_t{2} << 30);
   EXPECT_FALSE(parse_size("many"));
+  EXPECT_FALSE(parse_size("99999999999999999999 GB"));
+  EXPECT_TRUE(check_driver_version("525.60.13"));
+  EXPECT_FALSE(check_driver_version("new"));
   EXPECT_LT(compare_drivers("525.60.13", "550"), 0);
   EXPECT_EQ(compare_drivers("580", "580.0"), 0);
   const auto why = [](const char* text) { return parse_policy(text, "p.toml").error().message; };
@@ -118,6 +121,8 @@ TEST(Policy, FilesAndSizes) {
   EXPECT_EQ(why("torch = \"some\""), "unknown value of torch: `some`");
   EXPECT_EQ(why("[severity]\n\"X9\" = \"error\""), "unknown rule in p.toml: `X9`");
   EXPECT_EQ(why("[severity]\n\"F2\" = \"loud\""), "not a severity: `loud`");
+  EXPECT_EQ(why("driver = \"new\""), "not a driver version: `new`");
+  EXPECT_EQ(why("[[dead]]\nmatch = \"*\"\nonly = [\"nine\"]"), "not a GPU architecture in dead: `nine`");
   EXPECT_EQ(why("manylinux = \"manylinux_3_1\""), "unknown manylinux policy: `manylinux_3_1`");
 }
 

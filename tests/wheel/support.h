@@ -58,7 +58,8 @@ struct PeSpec {
   std::vector<std::pair<std::string, std::vector<std::string>>> imports;  // DLL, functions
   std::vector<std::string> exports;
   uint16_t machine = 0x8664;
-  std::string fatbin;  // content of .nv_fatb
+  std::string fatbin;     // content of .nv_fatb
+  bool one_list = false;  // a lie: every DLL's functions are the first one's
 };
 std::string make_pe(const PeSpec& spec);
 

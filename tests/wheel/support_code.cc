@@ -33,9 +33,10 @@ struct Strtab {
   std::string out = std::string(1, '\0');
   uint32_t add(const std::string& text) {
     if (text.empty()) return 0;
-    const uint32_t at = static_cast<uint32_t>(out.size());
-    out += text + '\0';
-    return at;
+    const size_t known = text.size() > 1000 ? out.find(text + '\0') : out.npos;  // a hostile name many symbols share
+    const size_t at = known == out.npos ? out.size() : known;
+    if (known == out.npos) out += text + '\0';
+    return static_cast<uint32_t>(at);
   }
 };
 
@@ -201,7 +202,7 @@ std::string make_pe(const PeSpec& spec) {
     }
     const uint32_t name = here();
     data.raw(dll + '\0').align(8);
-    const uint32_t lookup = here();
+    const uint32_t lookup = spec.one_list && !tables.empty() ? tables[0].second : here();
     for (uint32_t n : names) data.u64(n);
     data.u64(0x8000000000000007);  // one by ordinal
     data.u64(0);

@@ -60,6 +60,10 @@ TEST(Json, KeysAndBrokenBytes) {
   const Result<Done> known = check_keys(*toml, {"a", "b", "color"}, "t");
   ASSERT_FALSE(known);
   EXPECT_EQ(known.error().message, "unknown key in t: `c`");
+  EXPECT_EQ(parse_toml("[,[a]]", "x.toml").error().message, "not TOML: x.toml");  // toml++ asserts
+  for (const char* text : {"\u00e9 = 1", "a = \u00e9", "\ufef9", "a\u3000= 1"})
+    EXPECT_FALSE(parse_toml(text, "x.toml")) << text;
+  EXPECT_TRUE(parse_toml("a = \"\u00e9\" # \u00e9", "x.toml"));
   EXPECT_EQ(parse_toml("a = ", "x.toml").error().message.substr(0, 18), "not TOML: x.toml:1");
   EXPECT_EQ(dump_line(Json{{"k", "\xff"}}), "{\"k\":\"\xef\xbf\xbd\"}");
 }

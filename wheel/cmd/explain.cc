@@ -65,7 +65,7 @@ int cmd_explain(Ctx& ctx, Cli& cli) {
                       near.empty() ? "clary explain lists them" : "did you mean `" + near + "`?"});
   }
   if (!log.empty()) {
-    const Result<std::string> text = ctx.disk.read(log, uint64_t{64} << 20);
+    const Result<std::string> text = ctx.disk.read(log == "-" ? "/dev/stdin" : log, uint64_t{64} << 20);
     if (!text) return fail(ctx, text.error());
     answers = read_log(*text);
     if (answers.empty()) return fail(ctx, {"no known error in " + log, ""}, kFinding);

@@ -10,6 +10,7 @@ namespace {
 
 // --require and --driver sharpen the policy for one run.
 Result<Done> sharpen(Policy& policy, const std::string& require, const std::string& driver) {
+  if (auto ok = check_driver_version(driver); !ok) return ok.error();
   if (!driver.empty()) policy.driver = driver;
   if (require.empty()) return Done{};
   const Result<ArchList> list = ArchList::parse(require, {});

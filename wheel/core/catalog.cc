@@ -23,7 +23,7 @@ void read_page(std::string_view page, bool rules, std::vector<Entry>& to) {
     } else if (!to.empty() && to.back().is_rule == rules) {
       const size_t open = line.find('`'), close = line.rfind('`');
       if (line.starts_with("Seen: ") && open < close)
-        to.back().seen.emplace_back(line.substr(open + 1, close - open - 1));
+        to.back().seen.push_back(lower(line.substr(open + 1, close - open - 1)));
       else
         to.back().body += std::string(line) + "\n";
     }
@@ -40,6 +40,17 @@ std::vector<Entry> load() {
 
 size_t fixed_length(const std::string& pattern) {
   return pattern.size() - static_cast<size_t>(std::count(pattern.begin(), pattern.end(), '*'));
+}
+
+// Whether the pieces of `pattern` between its stars stand in `text` one after another. Both in lower case.
+bool appears(std::string_view pattern, std::string_view text) {
+  size_t from = 0;
+  for (std::string_view piece : split_any(pattern, "*")) {
+    from = text.find(piece, from);
+    if (from == text.npos) return false;
+    from += piece.size();
+  }
+  return true;
 }
 
 }  // namespace
@@ -62,7 +73,7 @@ std::vector<const Entry*> recognise(std::string_view text) {
   for (const Entry& entry : catalog()) {
     size_t best = 0;
     for (const std::string& pattern : entry.seen) {
-      if (matches("*" + lower(pattern) + "*", low)) best = std::max(best, fixed_length(pattern));
+      if (appears(pattern, low)) best = std::max(best, fixed_length(pattern));
     }
     if (best) found.emplace_back(best, &entry);
   }

@@ -56,7 +56,7 @@ void check_refused(Verifier& v, const BinaryFacts& b, const ManylinuxPolicy& pol
     if (!applies || !needs) continue;
     const std::set<std::string_view> symbols(refused.symbols.begin(), refused.symbols.end());
     for (const Import& import : b.imports) {
-      if (symbols.contains(import.name))
+      if (!import.weak && symbols.contains(import.name))
         v.add("E4.symbol", b.path,
               "uses " + import.name + " of " + refused.library + ", which " + policy.name + " refuses");
     }
@@ -70,6 +70,8 @@ void check_floor(Verifier& v) {
   const ManylinuxPolicy* policy = promised(v, &tag);
   const WheelFacts* w = v.wheel();
   std::string arch;
+  std::set<std::string_view> own;  // what the wheel's libraries offer each other of the C++ library
+  for (const BinaryFacts& b : v.facts.binaries) own.insert(b.std_exports.begin(), b.std_exports.end());
   for (const BinaryFacts& b : v.facts.binaries) {
     if (b.format != "ELF") continue;
     arch = b.machine;
@@ -84,7 +86,8 @@ void check_floor(Verifier& v) {
     Strings bare;
     for (const Import& import : b.imports) {
       const std::string_view space = first_namespace(import.name);
-      if (import.version.empty() && !import.weak && space == "std") bare.push_back(import.name);
+      if (import.version.empty() && !import.weak && space == "std" && !own.contains(import.name))
+        bare.push_back(import.name);
     }
     if (!bare.empty()) {
       v.add("E5.unversioned", b.path,

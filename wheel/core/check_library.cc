@@ -8,12 +8,12 @@
 namespace clary::tool {
 namespace {
 
-// auditwheel's libcudart-3f3c6934.so.12 is libcudart.so.12.
+// auditwheel's libcudart-3f3c6934.so.12 and torchvision's libcudart.3eda8113.so.13 are libcudart.so.12 and .13.
 std::string without_hash(const std::string& name) {
-  const size_t dash = name.rfind('-'), dot = name.find(".so", dash == name.npos ? 0 : dash);
-  if (dash == name.npos || dot == name.npos || dot - dash != 9) return name;
-  const bool hex = name.find_first_not_of("0123456789abcdef", dash + 1) == dot;
-  return hex ? name.substr(0, dash) + name.substr(dot) : name;
+  const size_t so = name.find(".so");
+  if (so == name.npos || so < 10 || (name[so - 9] != '-' && name[so - 9] != '.')) return name;
+  const bool hex = name.find_first_not_of("0123456789abcdef", so - 8) == so;
+  return hex ? name.substr(0, so - 9) + name.substr(so) : name;
 }
 
 // Whose copy this library is, unless the project is the library's own.

@@ -106,6 +106,11 @@ enum : uint64_t {
   kVerSym = 0x6ffffff0
 };
 constexpr size_t kMaxSections = 100'000, kMaxSymbols = 10'000'000, kMaxEntries = 100'000;
+constexpr size_t kMaxName = 255;  // of a section, a library or a version; symbols may be longer
+
+// What all sections, notes or names of a file may add up to. Linkers let none of them overlap; readers that visit each would
+// otherwise read one hostile megabyte as often as there is room for headers.
+uint64_t budget(Bytes file) { return 2 * file.size() + (64 << 10); }
 
 }  // namespace
 
@@ -124,6 +129,7 @@ Result<Elf> Elf::parse(Bytes file) {
   if (file[4] != 1 && file[4] != 2) return Error{"an ELF file that is neither 32 nor 64 bit", ""};
   if (!(elf.is64 ? elf.read_headers<Elf64>() : elf.read_headers<Elf32>()))
     return Error{"an ELF file cut off in its header", ""};
+  if (elf.machine == kMachineCuda) return elf;  // a cubin: nothing in it is bound by a dynamic loader
   elf.is64 ? elf.read_dynamic<Elf64>() : elf.read_dynamic<Elf32>();
   return elf;
 }
@@ -189,6 +195,7 @@ bool Elf::read_headers() {
     faults.push_back("more segments or sections than any linker makes");
     segment_count = std::min<uint64_t>(segment_count, 64), section_count = 0;
   }
+  bool torn = false;
   for (uint64_t i = 0; i < segment_count; i++) {
     const auto* s = at<typename Layout::Segment>(file_, header->segments + i * sizeof(typename Layout::Segment));
     if (!s) {
@@ -198,24 +205,34 @@ bool Elf::read_headers() {
     segments_.push_back({s->type, s->flags, s->offset, s->address, s->file_size});
     if (s->type == kStack) stack_executable = s->flags & 1;
     if (s->type == kRelro) relro = true;
-    if (s->type == kInterp) interpreter = c_string(clip(file_, s->offset, s->file_size), 0);
-    if (s->type == kLoad && !slice(file_, s->offset, s->file_size))
-      faults.push_back("a segment lies outside the file: a torn download");
+    if (s->type == kInterp) interpreter = c_string(clip(file_, s->offset, s->file_size), 0, kMaxName);
+    torn |= s->type == kLoad && !slice(file_, s->offset, s->file_size);
   }
+  if (torn) faults.push_back("a segment lies outside the file: a torn download");
   tables_end = std::max<uint64_t>({sizeof(typename Layout::Header),
                                    header->segments + segment_count * sizeof(typename Layout::Segment),
                                    header->sections + section_count * sizeof(typename Layout::Section)});
   const auto* name_section =
-      at<typename Layout::Section>(file_, header->sections + names * sizeof(typename Layout::Section));
+      names < section_count
+          ? at<typename Layout::Section>(file_, header->sections + names * sizeof(typename Layout::Section))
+          : nullptr;
   const Bytes strings =
       header->sections != 0 && name_section ? clip(file_, name_section->offset, name_section->size) : Bytes{};
+  uint64_t left = budget(file_);
   for (uint64_t i = 0; i < section_count && header->sections != 0; i++) {
     const auto* s = at<typename Layout::Section>(file_, header->sections + i * sizeof(typename Layout::Section));
     if (!s) {
       faults.push_back("its section table lies outside the file");
       break;
     }
-    sections.push_back({c_string(strings, s->name), s->type, s->flags, s->address, s->offset, s->size, s->entry_size});
+    const uint64_t bytes = s->type == kSectionNoBits ? 0 : clip(file_, s->offset, s->size).size();
+    if (bytes > left) {
+      faults.push_back("its sections overlap");
+      break;
+    }
+    left -= bytes;
+    sections.push_back(
+        {c_string(strings, s->name, kMaxName), s->type, s->flags, s->address, s->offset, s->size, s->entry_size});
   }
   return true;
 }
@@ -252,13 +269,11 @@ void Elf::read_dynamic() {
     }
     return file_.subspan(*offset);
   };
-  const Bytes strings = clip(from(kStrTab), 0, value[kStrSize]);
-  const auto string = [&](uint64_t offset) { return c_string(strings, offset); };
-
-  for (uint64_t offset : needed_at) needed.push_back(string(offset));
-  if (value.contains(kSoname)) soname = string(value[kSoname]);
-  if (value.contains(kRpath)) rpath = string(value[kRpath]);
-  if (value.contains(kRunpath)) runpath = string(value[kRunpath]);
+  StringPool strings(clip(from(kStrTab), 0, value[kStrSize]), budget(file_));
+  for (uint64_t offset : needed_at) needed.push_back(strings.at(offset, kMaxName));
+  if (value.contains(kSoname)) soname = strings.at(value[kSoname], kMaxName);
+  if (value.contains(kRpath)) rpath = strings.at(value[kRpath]);
+  if (value.contains(kRunpath)) runpath = strings.at(value[kRunpath]);
   text_relocations = value.contains(kTextRel) || (value[kFlags] & 4);
   bind_now = value.contains(kBindNow) || (value[kFlags] & 8) || (value[kFlags1] & 1);
 
@@ -269,12 +284,12 @@ void Elf::read_dynamic() {
   for (uint64_t i = 0; i < std::min<uint64_t>(value[kVerNeedNum], kMaxEntries); i++) {
     const auto* need = at<VerNeed>(need_table, offset);
     if (!need) break;
-    const std::string_view library = string(need->file);
+    const std::string_view library = strings.at(need->file, kMaxName);
     uint64_t aux_at = offset + need->aux;
     for (uint16_t j = 0; j < need->count; j++) {
       const auto* aux = at<VerNeedAux>(need_table, aux_at);
       if (!aux) break;
-      const ElfNeed entry{library, string(aux->name)};
+      const ElfNeed entry{library, strings.at(aux->name, kMaxName)};
       needs.push_back(entry);
       versions[static_cast<uint16_t>(aux->other & 0x7fff)] = entry;
       if (aux->next == 0) break;
@@ -322,7 +337,7 @@ void Elf::read_dynamic() {
   for (uint64_t i = 1; i < symbol_count; i++) {
     const auto* s = at<Symbol>(symbol_table, i * sizeof(Symbol));
     ElfSymbol symbol;
-    symbol.name = string(s->name);
+    symbol.name = strings.at(s->name);
     symbol.bind = s->info >> 4, symbol.type = s->info & 15;
     symbol.defined = s->section != 0;
     symbol.value = s->value, symbol.size = s->size;
@@ -333,6 +348,7 @@ void Elf::read_dynamic() {
     }
     symbols.push_back(symbol);
   }
+  if (strings.spent) faults.push_back("its names are longer than the file");
 
   for (const Bytes property : notes("GNU", 5)) {  // NT_GNU_PROPERTY_TYPE_0
     for (uint64_t at_ = 0; const auto* kind = at<ul32>(property, at_);) {
@@ -355,12 +371,15 @@ std::vector<Bytes> Elf::notes(std::string_view owner, uint32_t type_wanted) cons
       if (s.type == kNote || s.type == kProperty) areas.push_back(clip(file_, s.offset, s.file_size));
     }
   }
+  uint64_t left = budget(file_);
   for (const Bytes area : areas) {
+    if (area.size() > left) break;
+    left -= area.size();
     for (uint64_t at_ = 0; const auto* note = at<NoteHeader>(area, at_);) {
       const uint64_t name_at = at_ + sizeof *note, data_at = name_at + (uint64_t{note->name_size} + 3) / 4 * 4;
       const std::optional<Bytes> name = slice(area, name_at, note->name_size), data = slice(area, data_at, note->size);
       if (!name || !data || out.size() > kMaxEntries) break;
-      if (note->type == type_wanted && c_string(*name, 0) == owner) out.push_back(*data);
+      if (note->type == type_wanted && c_string(*name, 0, kMaxName) == owner) out.push_back(*data);
       at_ = data_at + (uint64_t{note->size} + 3) / 4 * 4;
     }
   }

@@ -38,11 +38,15 @@ void read_elf(const Elf& elf, bool leaks, BinaryFacts& to) {
   to.machine = elf.machine_name();
   to.soname = elf.soname, to.rpath = elf.rpath, to.runpath = elf.runpath, to.interpreter = elf.interpreter;
   for (std::string_view name : elf.needed) to.needed.emplace_back(name);
-  for (const ElfNeed& need : elf.needs) add_version(to, need.version);
+  for (const ElfNeed& need : elf.needs) {
+    to.versions[std::string(need.library)].emplace_back(need.version);
+    add_version(to, need.version);
+  }
   for (const ElfSymbol& s : elf.symbols) {
     if (s.defined) {
       to.exports++;
       if (s.name.starts_with("PyInit_")) to.python_inits.emplace_back(s.name);
+      if (first_namespace(s.name) == "std") to.std_exports.emplace_back(s.name);
       continue;
     }
     add_import(to, {std::string(s.name), std::string(s.version), std::string(s.library), s.bind == 2, {}});
@@ -97,8 +101,11 @@ bool is_library_name(std::string_view name) {
   for (std::string_view suffix : {".so", ".pyd", ".dll", ".cubin", ".fatbin", ".ptx"}) {
     if (name.ends_with(suffix)) return true;
   }
-  return name.find(".so.") != name.npos;
+  const bool program = name.substr(name.find_last_of('/') + 1).find('.') == name.npos;  // triton's ptxas
+  return program || name.find(".so.") != name.npos;
 }
+
+constexpr size_t kMostDistInfos = 5;
 
 // dist-info first: it is small and says what the rest should be.
 void read_dist_info(const Zip& zip, WheelFacts& to) {
@@ -107,6 +114,7 @@ void read_dist_info(const Zip& zip, WheelFacts& to) {
     if (!top.ends_with(".dist-info") || top.size() == m.name.size()) continue;
     if (std::find(to.dist_infos.begin(), to.dist_infos.end(), top) == to.dist_infos.end())
       to.dist_infos.emplace_back(top);
+    if (to.dist_infos.size() == kMostDistInfos) break;  // one is right; a hostile archive has one for each member
   }
   if (to.dist_infos.size() != 1) return;
   to.dist_info = to.dist_infos[0];
@@ -248,6 +256,12 @@ Result<FileFacts> read_facts(Ctx& ctx, const std::string& path, const ReadOption
 
 ManylinuxFit manylinux_fit(const std::vector<BinaryFacts>& binaries, const std::string& arch) {
   ManylinuxFit fit;
+  for (const BinaryFacts& b : binaries) {
+    const auto musl = std::find_if(b.needed.begin(), b.needed.end(),
+                                   [](const std::string& name) { return name.starts_with("libc.musl-"); });
+    if (musl != b.needed.end())
+      return {"", b.path + " needs " + *musl + ", whose symbols have no versions to judge by"};
+  }
   for (const ManylinuxPolicy& policy : tables().manylinux) {
     const ManylinuxPolicy::Limit* limit = policy.limit(arch);
     if (!limit) continue;

@@ -41,11 +41,13 @@ struct BinaryFacts {
   uint64_t size = 0;
   std::string soname, rpath, runpath, interpreter;
   Strings needed;
-  std::map<std::string, Floor> floors;  // GLIBC, GLIBCXX, CXXABI, GCC ...
-  Strings named_versions;               // asked for, without a number: GLIBC_PRIVATE, CXXABI_TM_1
+  std::map<std::string, Floor> floors;      // GLIBC, GLIBCXX, CXXABI, GCC ...
+  std::map<std::string, Strings> versions;  // asked of each library: libc.so.6 -> GLIBC_2.14, GLIBC_2.17
+  Strings named_versions;                   // asked for, without a number: GLIBC_PRIVATE, CXXABI_TM_1
   std::vector<Import> imports;
   std::array<size_t, kSymbolOwners> owners{};  // imports by owner
   size_t exports = 0;
+  Strings std_exports;   // of those, symbols of the C++ library
   Strings python_inits;  // PyInit_* exported
   bool text_relocations = false, bind_now = false, relro = false, stack_executable = false;
   int isa_level = 1;  // x86-64-v<n>

@@ -39,9 +39,13 @@ Json sarif_result(const FileFindings& file, const Finding& f) {
 std::span<const Rule> rules() { return kRules; }
 
 const Rule* find_rule(std::string_view id) {
-  const auto found =
-      std::find_if(std::begin(kRules), std::end(kRules), [&](const Rule& r) { return lower(r.id) == lower(id); });
-  return found == std::end(kRules) ? nullptr : found;
+  for (const Rule& rule : kRules) {
+    if (rule.id == id) return &rule;
+  }
+  for (const Rule& rule : kRules) {  // as people type it
+    if (lower(rule.id) == lower(id)) return &rule;
+  }
+  return nullptr;
 }
 
 const char* severity_name(Severity severity) {

@@ -57,9 +57,11 @@ std::string toolkit_in(std::string_view content) {
   return std::string(line.substr(v + 3, end == line.npos ? line.npos : end - v - 3));
 }
 
-// The note comes after the string and symbol tables: a first look suffices for all but the largest images.
+// The note comes after the string and symbol tables: a first look suffices for all but the largest images. No compiler's
+// output packs better than 1:256, so that small hostile images do not cost megabytes each.
 std::string toolkit_of(Bytes stored, Packing packing, uint64_t size) {
   for (uint64_t limit : {uint64_t{16} << 10, uint64_t{512} << 10, uint64_t{8} << 20}) {
+    if (limit / 256 > stored.size() + 64) break;
     std::string found;
     if (packing == Packing::kNone)
       found = toolkit_in(text(clip(stored, 0, limit)));
@@ -111,7 +113,7 @@ uint64_t read_container(Bytes file, uint64_t offset, uint64_t limit, GpuCode& to
     const bool fits = entry && end - i >= sizeof *entry && entry->header_size >= sizeof *entry &&
                       entry->header_size <= end - i && entry->padded_size <= end - i - entry->header_size &&
                       entry->packed_size <= entry->padded_size;
-    if (!fits || (entry->header_size == 0 && entry->padded_size == 0)) {
+    if (!fits) {
       fault(to, i, "an entry reaches past its container");
       break;
     }
@@ -182,7 +184,7 @@ void read_ptx(Bytes file, GpuCode& to) {
   GpuImage image;
   image.kind = ImageKind::kPtx;
   image.arch = *arch;
-  image.isa = directive(".version");
+  if (const std::string isa = directive(".version"); isa.find_first_not_of("0123456789.") == isa.npos) image.isa = isa;
   image.toolkit = toolkit_in(content);
   image.stored = image.size = file.size();
   image.container = to.containers++;
@@ -255,6 +257,7 @@ Result<Buffer> unpack(Bytes file, const GpuImage& image, uint64_t limit) {
   if (image.packing == Packing::kLz4) return unpack_lz4(*stored, image.size);
   if (image.packing == Packing::kZstd) return unpack_zstd(*stored, image.size);
   Buffer out(image.stored);
+  if (out.size() != image.stored) return Error{"no memory for " + human_bytes(image.stored), ""};
   std::copy(stored->begin(), stored->end(), out.data());
   return out;
 }

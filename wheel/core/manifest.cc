@@ -10,6 +10,7 @@ namespace clary::tool {
 namespace {
 
 constexpr const char* kSchema = "clary-manifest/1";
+constexpr int64_t kMostSerial = int64_t{1} << 53;
 
 const Json& object_of(const Json& json, const char* key) {
   static const Json nothing = Json::object();
@@ -62,6 +63,13 @@ std::vector<Arch> archs_of(const Json& list) {
     if (const std::optional<Arch> arch = Arch::parse(text)) out.push_back(*arch);
   }
   return out;
+}
+
+// The list that a first installer's manifest has not.
+Json list_of_first(const std::vector<WheelEntry>& wheels) {
+  Json list = Json::array();
+  for (const WheelEntry& old : wheels) list.push_back({{"filename", old.file}, {"sha256", old.sha256}});
+  return list;
 }
 
 Result<WheelEntry> entry_of(const Json& json) {
@@ -119,6 +127,8 @@ Result<Manifest> Manifest::parse(std::string_view text, const std::string& name)
     return Error{"a manifest of schema version " + std::to_string(version) + ": " + name, "install a newer clary"};
   Manifest out;
   out.serial = number_of(*json, "serial"), out.expires = number_of(*json, "expires");
+  if (out.serial < 0 || out.serial > kMostSerial)
+    return Error{"a manifest without a serial that can grow: " + name, ""};
   out.keys = strings_of(*json, "keys");
   out.stack = stack_of(*json, true);
   if (Result<Done> good = check_stack(out.stack); !good) return good.error();
@@ -140,8 +150,7 @@ Result<Manifest> Manifest::parse(std::string_view text, const std::string& name)
 bool Manifest::put(const WheelEntry& entry, const Json& json) {
   Json& list = (*raw_)["wheels"];
   if (!list.is_array()) {  // a first installer's manifest becomes one with a list
-    list = Json::array();
-    for (const WheelEntry& old : wheels) list.push_back({{"filename", old.file}, {"sha256", old.sha256}});
+    list = list_of_first(wheels);
   }
   const auto same = [&](const Json& item) { return first_of(item, {"filename"}) == entry.file; };
   const auto found = std::find_if(list.begin(), list.end(), same);
@@ -184,7 +193,7 @@ std::string Manifest::write(int64_t now, int64_t until) {
   for (const auto& [key, value] : raw.items()) {  // what others wrote there stays
     if (!head.contains(key) && key != "wheels" && key != "expires") head[key] = value;
   }
-  head["wheels"] = raw.contains("wheels") ? raw["wheels"] : Json::array();
+  head["wheels"] = raw.contains("wheels") ? raw["wheels"] : list_of_first(wheels);
   raw = std::move(head);
   return dump(raw);
 }

@@ -31,12 +31,16 @@ struct ExportTable {
   ul32 name, base, functions, names, function_table, name_table, ordinals;
 };
 
-constexpr size_t kMaxRows = 10'000, kMaxNames = 1'000'000;
+constexpr size_t kMaxRows = 10'000, kMaxSections = 96;  // Windows itself loads no more sections
+constexpr size_t kMaxName = 4096;                       // of a symbol; of a DLL kMaxPath
+constexpr size_t kMaxPath = 260;
 
 struct Image {
   Bytes file;
   std::vector<SectionHeader> sections;
   bool is64 = true;
+  // What is left of the names that fit into a file, whose import tables may all point to one list.
+  uint64_t names_left = 2 * file.size() / sizeof(ul32) + 1024, chars_left = 2 * file.size() + (64 << 10);
 
   // Bytes of the file from a relative virtual address on.
   Bytes from(uint32_t address) const {
@@ -47,13 +51,21 @@ struct Image {
     }
     return {};
   }
-  std::string_view string(uint32_t address) const { return c_string(from(address), 0); }
+  std::string_view string(uint32_t address, uint64_t skip, size_t most) {
+    const std::string_view found = c_string(from(address), skip, std::min<uint64_t>(most, chars_left));
+    chars_left -= found.size();
+    return found;
+  }
+  std::string_view symbol(uint32_t address, uint64_t skip) {
+    if (names_left) names_left--;
+    return names_left ? string(address, skip, kMaxName) : std::string_view{};
+  }
 
-  std::vector<std::string_view> names(uint32_t lookup) const {
+  std::vector<std::string_view> names(uint32_t lookup) {
     std::vector<std::string_view> out;
     const Bytes table = from(lookup);
     const uint64_t width = is64 ? 8 : 4;
-    for (uint64_t i = 0; out.size() < kMaxNames; i++) {
+    for (uint64_t i = 0; names_left; i++) {
       uint64_t value = 0;
       if (const auto* wide = at<ul64>(table, i * width); is64 && wide)
         value = *wide;
@@ -61,7 +73,10 @@ struct Image {
         value = *narrow;
       if (!value) break;
       const bool ordinal = value >> (is64 ? 63 : 31);
-      if (!ordinal) out.push_back(c_string(from(static_cast<uint32_t>(value)), 2));  // after a 2-byte hint
+      if (ordinal)
+        names_left--;
+      else
+        out.push_back(symbol(static_cast<uint32_t>(value), 2));  // after a 2-byte hint
     }
     return out;
   }
@@ -90,7 +105,8 @@ Result<Pe> Pe::parse(Bytes file) {
                : coff->machine == 0x14c  ? "i686"
                                          : format("machine 0x%x", coff->machine + 0u);
   Image image{file, {}, *magic == 0x20b};
-  for (uint16_t i = 0; i < coff->sections; i++) {
+  if (coff->sections > kMaxSections) pe.faults.push_back("more sections than Windows loads");
+  for (uint16_t i = 0; i < std::min<size_t>(coff->sections, kMaxSections); i++) {
     const auto* section = at<SectionHeader>(file, optional_at + coff->optional_size + i * sizeof(SectionHeader));
     if (!section) {
       pe.faults.push_back("its section table lies outside the file");
@@ -112,7 +128,8 @@ Result<Pe> Pe::parse(Bytes file) {
     for (size_t i = 0; i < kMaxRows; i++) {
       const auto* row = at<ImportRow>(table, i * sizeof(ImportRow));
       if (!row || !row->name) break;
-      pe.imports.push_back({image.string(row->name), image.names(row->lookup ? row->lookup : row->thunks), false});
+      pe.imports.push_back(
+          {image.string(row->name, 0, kMaxPath), image.names(row->lookup ? row->lookup : row->thunks), false});
     }
   }
   if (const Directory* delayed = directory(13)) {
@@ -120,22 +137,23 @@ Result<Pe> Pe::parse(Bytes file) {
     for (size_t i = 0; i < kMaxRows; i++) {
       const auto* row = at<DelayRow>(table, i * sizeof(DelayRow));
       if (!row || !row->name) break;
-      pe.imports.push_back({image.string(row->name), image.names(row->lookup), true});
+      pe.imports.push_back({image.string(row->name, 0, kMaxPath), image.names(row->lookup), true});
     }
   }
   if (const Directory* exports = directory(0)) {
     const Bytes table = image.from(exports->address);
     if (const auto* header = at<ExportTable>(table, 0)) {
       const Bytes names = image.from(header->name_table);
-      for (uint32_t i = 0; i < std::min<uint64_t>(header->names, kMaxNames); i++) {
+      for (uint32_t i = 0; i < header->names && image.names_left; i++) {
         const auto* name = at<ul32>(names, uint64_t{i} * 4);
         if (!name) break;
-        pe.exports.push_back(image.string(*name));
+        pe.exports.push_back(image.symbol(*name, 0));
       }
     }
   }
+  if (!image.names_left || !image.chars_left) pe.faults.push_back("its names are longer than the file");
   for (const SectionHeader& s : image.sections) {
-    const std::string_view name = c_string(Bytes(s.name), 0).substr(0, 8);
+    const std::string_view name = c_string(Bytes(s.name), 0, sizeof s.name);
     const bool fatbin = name.starts_with(".nv_fatb") || name.starts_with("__nv_rel");
     if (fatbin) read_containers(file, s.raw_offset, s.raw_size, false, pe.gpu);
   }

@@ -10,6 +10,7 @@
 namespace clary::tool {
 namespace {
 
+constexpr double kMostBytes = 1e15;
 constexpr std::string_view kPrefix = "wheel/data/policy-", kSuffix = ".toml";
 
 Result<Severity> parse_severity(const std::string& text) {
@@ -71,6 +72,7 @@ Result<Policy> parse_policy(std::string_view text, const std::string& name) {
   p.needed = strings_of(*json, "needed");
   p.driver = text_of(*json, "driver");
   p.require_ptx = text_of(*json, "require-ptx", p.require_ptx);
+  if (auto ok = check_driver_version(p.driver); !ok) return ok.error();
   if (p.manylinux != "tag" && !tables().policy(p.manylinux))
     return Error{"unknown manylinux policy: `" + printable(p.manylinux) + "`", "such as manylinux_2_28, or tag"};
   if (auto ok = one_of("local-version", p.local_version, {"any", "forbid"}); !ok) return ok.error();
@@ -95,7 +97,9 @@ Result<Policy> parse_policy(std::string_view text, const std::string& name) {
   for (const Json& row : list_of(*json, "dead")) {
     DeadCode dead{text_of(row, "match"), {}};
     for (const std::string& word : strings_of(row, "only")) {
-      if (const std::optional<Arch> arch = Arch::parse(word)) dead.only.push_back(*arch);
+      const std::optional<Arch> arch = Arch::parse(word);
+      if (!arch) return Error{"not a GPU architecture in dead: `" + printable(word) + "`", "such as \"9.0a\""};
+      dead.only.push_back(*arch);
     }
     p.dead.push_back(dead);
   }
@@ -129,9 +133,19 @@ Result<uint64_t> parse_size(std::string_view text) {
   const size_t digits = std::min(low.find_first_not_of("0123456789."), low.size());
   const std::string unit(trim(std::string_view(low).substr(digits)));
   for (const auto& known : kUnits) {
-    if (unit == known.name && digits > 0) return static_cast<uint64_t>(std::strtod(low.c_str(), nullptr) * known.bytes);
+    if (unit != known.name || !digits) continue;
+    const double bytes = std::strtod(low.c_str(), nullptr) * known.bytes;
+    if (bytes <= kMostBytes) return static_cast<uint64_t>(bytes);
   }
   return Error{"not a size: `" + printable(text) + "`", "such as 100 MB or 2 GiB"};
+}
+
+Result<Done> check_driver_version(const std::string& text) {
+  const std::vector<std::string_view> parts = split(text, '.');
+  const bool good =
+      std::all_of(parts.begin(), parts.end(), [](auto part) { return is_digits(part) && part.size() < 7; });
+  if (text.empty() || good) return Done{};
+  return Error{"not a driver version: `" + printable(text) + "`", "such as 525.60.13, as nvidia-smi prints it"};
 }
 
 int compare_drivers(std::string_view a, std::string_view b) {

@@ -38,7 +38,8 @@ Result<Policy> load_policy(Ctx& ctx, const std::string& name);
 Result<Policy> parse_policy(std::string_view text, const std::string& name);
 Strings policy_names();
 
-Result<uint64_t> parse_size(std::string_view text);  // "100 MB", "2GiB", "1.5 kB"
+Result<uint64_t> parse_size(std::string_view text);          // "100 MB", "2GiB", "1.5 kB"
+Result<Done> check_driver_version(const std::string& text);  // digits and dots; none is fine
 // -1, 0, 1 as driver versions: 525.60.13 < 550 .
 int compare_drivers(std::string_view a, std::string_view b);
 

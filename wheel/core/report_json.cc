@@ -34,6 +34,7 @@ Json binary_json(const BinaryFacts& b, const ReportOptions& options) {
     for (const auto& [library, floor] : b.floors)
       floors[library] = {{"version", floor.newest.str()}, {"symbol", floor.symbol}};
     out["floors"] = floors;
+    out["versions"] = b.versions;
     out["named_versions"] = b.named_versions;
     out["isa"] = "x86-64-v" + std::to_string(b.isa_level);
     if (b.machine != "x86_64") out.erase("isa");

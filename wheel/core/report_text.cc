@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <tuple>
 
 #include "wheel/core/report.h"
@@ -8,8 +9,10 @@
 namespace clary::tool {
 namespace {
 
+constexpr size_t kMostNamed = 16;  // versions of one kind of image
+
 void add_once(Strings& to, const std::string& item) {
-  if (!item.empty() && std::find(to.begin(), to.end(), item) == to.end()) to.push_back(item);
+  if (to.size() < kMostNamed && !item.empty() && std::find(to.begin(), to.end(), item) == to.end()) to.push_back(item);
 }
 
 std::string needed_by_owner(const BinaryFacts& b) {
@@ -76,7 +79,7 @@ std::string symbol_table(const BinaryFacts& b) {
 }
 
 void line(std::string& out, const char* indent, const char* label, const std::string& value) {
-  if (!value.empty()) out += format("%s%-9s ", indent, label) + value + "\n";
+  if (!value.empty()) out += format("%s%-9s ", indent, label) + printable(value) + "\n";
 }
 
 std::string binary_report(const BinaryFacts& b, const char* indent, const ReportOptions& options) {
@@ -157,20 +160,17 @@ std::string wheel_report(const FileFacts& facts) {
 }  // namespace
 
 std::vector<ImageSum> sum_images(const GpuCode& gpu) {
-  std::vector<ImageSum> sums;
+  std::map<std::tuple<ImageKind, Arch, bool, Packing>, ImageSum> sums;
   for (const GpuImage& i : gpu.images) {
-    auto sum = std::find_if(sums.begin(), sums.end(), [&](const ImageSum& s) {
-      return s.kind == i.kind && s.arch == i.arch && s.packing == i.packing && s.bare == i.bare;
-    });
-    if (sum == sums.end()) sum = sums.insert(sums.end(), {i.kind, i.arch, i.packing, i.bare, 0, 0, 0, {}, {}});
-    sum->images++, sum->stored += i.stored, sum->size += i.size;
-    add_once(sum->toolkits, i.toolkit);
-    add_once(sum->isas, i.isa);
+    ImageSum fresh{i.kind, i.arch, i.packing, i.bare, 0, 0, 0, {}, {}};
+    ImageSum& sum = sums.try_emplace({i.kind, i.arch, i.bare, i.packing}, std::move(fresh)).first->second;
+    sum.images++, sum.stored += i.stored, sum.size += i.size;
+    add_once(sum.toolkits, i.toolkit);
+    add_once(sum.isas, i.isa);
   }
-  std::sort(sums.begin(), sums.end(), [](const ImageSum& a, const ImageSum& b) {
-    return std::tuple(a.kind, a.arch, a.bare, a.packing) < std::tuple(b.kind, b.arch, b.bare, b.packing);
-  });
-  return sums;
+  std::vector<ImageSum> out;
+  for (auto& [key, sum] : sums) out.push_back(std::move(sum));
+  return out;
 }
 
 std::string text_report(const FileFacts& facts, const ReportOptions& options) {

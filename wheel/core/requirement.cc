@@ -82,7 +82,7 @@ using NodePtr = std::shared_ptr<const Node>;
 
 struct MarkerParser {
   Cursor c;
-  int depth = 0;
+  int depth = 0, comparisons = 0;  // both bounded: the tree is walked and freed by recursion
 
   // A quoted string, or one of the environment's variables.
   bool value(std::string& text, bool& variable) {
@@ -109,6 +109,7 @@ struct MarkerParser {
       depth--;
       return c.take(")") ? inside : nullptr;
     }
+    if (++comparisons > 1000) return nullptr;
     auto node = std::make_shared<Node>();
     node->kind = Node::kCompare;
     if (!value(node->a, node->a_is_variable)) return nullptr;

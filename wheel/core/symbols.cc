@@ -114,7 +114,18 @@ SymbolOwner symbol_owner(std::string_view name, std::string_view library) {
   return SymbolOwner::kOther;
 }
 
+// A mangled name repeats earlier parts by reference (S_, S1_, T0_). Each may hold the one before several times, so that a
+// few hundred characters describe gigabytes.
+constexpr size_t kMostReferences = 40;
+
 std::string demangled(std::string_view name) {
+  size_t references = 0;
+  for (size_t i = 0; i + 1 < name.size(); i++) {
+    if (name[i] != 'S' && name[i] != 'T') continue;
+    const size_t end = name.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", i + 1);
+    references += end != name.npos && name[end] == '_';
+  }
+  if (references > kMostReferences) return std::string(name.substr(0, 4096));
   int status = 0;
   const std::string terminated(name.substr(0, 4096));
   char* text = abi::__cxa_demangle(terminated.c_str(), nullptr, nullptr, &status);

@@ -8,10 +8,13 @@
 #include <climits>
 #include <string>
 
+#include "wheel/core/text.h"
+
 namespace clary::tool {
 namespace {
 
 Error damaged(const char* kind) { return {std::string("damaged ") + kind + " data", ""}; }
+Error too_large(uint64_t size) { return {"no memory for " + human_bytes(size), ""}; }
 
 struct ZstdStream {
   ZSTD_DStream* stream = ZSTD_createDStream();
@@ -24,6 +27,7 @@ Result<Buffer> inflate_raw(Bytes packed, uint64_t size) {
   // Deflate cannot expand more than 1032 times, so a larger claim is a lie not worth allocating for.
   if (size / 1032 > packed.size() + 16) return damaged("deflate");
   Buffer out(size);
+  if (out.size() != size) return too_large(size);
   z_stream z{};
   if (inflateInit2(&z, -15) != Z_OK) return Error{"zlib cannot start", ""};
   z.next_in = const_cast<Bytef*>(packed.data());
@@ -44,6 +48,7 @@ Result<Buffer> inflate_raw(Bytes packed, uint64_t size) {
 Result<Buffer> unpack_lz4(Bytes packed, uint64_t size) {
   if (size > LZ4_MAX_INPUT_SIZE || packed.size() > INT_MAX || size / 255 > packed.size() + 16) return damaged("LZ4");
   Buffer out(size);
+  if (out.size() != size) return too_large(size);
   const int made =
       LZ4_decompress_safe(reinterpret_cast<const char*>(packed.data()), reinterpret_cast<char*>(out.data()),
                           static_cast<int>(packed.size()), static_cast<int>(size));
@@ -56,6 +61,7 @@ Result<Buffer> unpack_zstd(Bytes packed, uint64_t size) {
   if (said == ZSTD_CONTENTSIZE_ERROR) return damaged("Zstandard");
   if (said != ZSTD_CONTENTSIZE_UNKNOWN && said > size) return damaged("Zstandard");
   Buffer out(size);
+  if (out.size() != size) return too_large(size);
   const size_t made = ZSTD_decompress(out.data(), size, packed.data(), packed.size());
   if (ZSTD_isError(made) || made != size) return damaged("Zstandard");
   return out;

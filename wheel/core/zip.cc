@@ -1,8 +1,8 @@
 #include "wheel/core/zip.h"
 
 #include <algorithm>
-#include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "wheel/core/text.h"
 #include "wheel/core/unpack.h"
@@ -49,10 +49,12 @@ constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50
                    kLocator = 0x07064b50;
 constexpr uint32_t kDescriptor = 0x08074b50;
 constexpr uint16_t kEncrypted = 1, kHasDescriptor = 8;
-constexpr uint64_t kMaxMembers = 1'000'000;
+constexpr uint64_t kMaxMembers = 200'000;           // ten times the largest wheel seen
 constexpr uint64_t kMaxTotal = uint64_t{64} << 30;  // unpacked
 constexpr uint64_t kMaxRatio = 200,
                    kRatioFrom = uint64_t{100} << 20;  // padding alone reaches the ratio in small members
+constexpr uint64_t kMaxMember = uint64_t{4} << 30;    // no library is larger: code reaches 2 GiB far
+constexpr size_t kMaxPath = 4096, kMaxDepth = 64;     // Linux's limit; no package nests so deep
 constexpr uint64_t kMaxTotalRatio = 100, kTotalRatioFrom = uint64_t{1} << 30;
 
 Bytes extra_field(Bytes extra, uint16_t id) {
@@ -215,14 +217,20 @@ void Zip::check_local(ZipMember& m) {
 
 void Zip::check_names() {
   std::unordered_map<std::string, std::string_view> seen, folded;
-  std::set<std::string> dirs;
+  std::unordered_set<std::string_view> dirs;
   for (const ZipMember& m : members_) {
     const std::string_view name = m.name;
     const std::string_view path = m.is_dir() ? name.substr(0, name.size() - 1) : name;
     if (path.empty()) fault("W3.name", name, "an empty name");
     if (name.starts_with('/') || (name.size() > 1 && name[1] == ':')) fault("W3.absolute", name, "an absolute path");
+    const std::vector<std::string_view> parts = split(path, '/');
+    if (path.size() > kMaxPath || parts.size() > kMaxDepth) {
+      fault("W3.name", printable(name.substr(0, 100)),
+            format("%zu characters, %zu folders deep", path.size(), parts.size()));
+      continue;
+    }
     bool leaves = false, odd = false;
-    for (std::string_view part : split(path, '/')) {
+    for (std::string_view part : parts) {
       leaves |= part == "..";
       odd |= part == "." || part.ends_with('.') || part.ends_with(' ');
       odd |= part.empty() && !name.starts_with('/');
@@ -249,11 +257,10 @@ void Zip::check_names() {
       fault("W3.case", name, "differs from `" + printable(other->second) + "` in case only");
     }
     for (size_t slash = path.find('/'); slash != path.npos; slash = path.find('/', slash + 1))
-      dirs.insert(std::string(path.substr(0, slash)));
+      dirs.insert(path.substr(0, slash));
   }
   for (const ZipMember& m : members_) {
-    if (!m.is_dir() && dirs.contains(std::string(m.name)))
-      fault("W3.duplicate", m.name, "a file and a folder of this name");
+    if (!m.is_dir() && dirs.contains(m.name)) fault("W3.duplicate", m.name, "a file and a folder of this name");
   }
 }
 
@@ -280,7 +287,9 @@ void Zip::check_sizes() {
   for (const ZipMember& m : members_) {
     total += std::min(m.size, kMaxTotal + 1);
     if (m.method == 0 && m.size != m.packed) fault("W3.local", m.name, "stored, yet its two sizes differ");
-    if (m.size > kRatioFrom && m.size / kMaxRatio > m.packed) {
+    if (m.size > kMaxMember) {
+      fault("W3.bomb", m.name, human_bytes(m.size) + ", more than any library has");
+    } else if (m.size > kRatioFrom && m.size / kMaxRatio > m.packed) {
       fault("W3.bomb", m.name, human_bytes(m.size) + " from " + human_bytes(m.packed));
     }
   }
@@ -298,7 +307,7 @@ const ZipMember* Zip::find(std::string_view name) const {
 
 Result<Buffer> Zip::read(const ZipMember& m) const {
   if (!m.data) return Error{"no readable data", ""};
-  if (m.size > kMaxTotal) return Error{"too large: " + human_bytes(m.size), ""};
+  if (m.size > kMaxMember) return Error{"too large: " + human_bytes(m.size), ""};
   const std::optional<Bytes> packed = slice(file_, m.data, m.packed);
   if (!packed || (m.flags & kEncrypted) || (m.method != 0 && m.method != 8)) return Error{"no readable data", ""};
   Result<Buffer> out = Error{};
@@ -306,6 +315,7 @@ Result<Buffer> Zip::read(const ZipMember& m) const {
     out = inflate_raw(*packed, m.size);
   } else if (m.size == m.packed) {
     Buffer copy(m.size);
+    if (copy.size() != m.size) return Error{"no memory for " + human_bytes(m.size), ""};
     std::copy(packed->begin(), packed->end(), copy.data());
     out = std::move(copy);
   } else {
