@@ -12,6 +12,8 @@
 #define CLARY_GPU_BOUND(accuracy, data, bound)
 #define CLARY_GPU_LSE_BOUND(accuracy, data, bound)
 #define CLARY_GPU(what, bound) [[maybe_unused]] constexpr double kGpu_##what = bound;
+#define CLARY_MODEL(accuracy, bound)
+#define CLARY_PSNR(accuracy, of, bound)
 #define CLARY_ORACLE(what, bound) [[maybe_unused]] constexpr double kOracle_##what = bound;
 
 namespace clary::test {
@@ -29,4 +31,6 @@ namespace clary::test {
 #undef CLARY_GPU_BOUND
 #undef CLARY_GPU_LSE_BOUND
 #undef CLARY_GPU
+#undef CLARY_MODEL
+#undef CLARY_PSNR
 #undef CLARY_ORACLE

@@ -23,7 +23,7 @@ struct Bound {
 #define CLARY_GPU_LSE_BOUND(accuracy, data, bound)
 #define CLARY_GPU(what, bound)
 #define CLARY_MODEL(accuracy, bound)
-#define CLARY_PSNR(accuracy, bound)
+#define CLARY_PSNR(accuracy, of, bound)
 #define CLARY_ORACLE(what, bound)
 #define CLARY_LSE_BOUND(accuracy, data, bound)
 #define CLARY_BOUND(accuracy, data, bound) {#accuracy, #data, bound},
