@@ -57,7 +57,7 @@ TEST(Corpus, NoVerbWritesAnythingOfABrokenArchive) {
       MemoryWorld world;
       EXPECT_EQ(run_clary(with(world, c).ctx, args), kFinding) << world.out.text << world.err.text;
       EXPECT_TRUE(world.disk.written.empty()) << *world.disk.written.begin();
-      EXPECT_TRUE(world.proc.ran.empty() && world.net.asked.empty());
+      EXPECT_TRUE(world.proc.ran.empty() && world.net.requests.empty());
       const bool named = world.err.text.find(rule.substr(0, 3)) != std::string::npos;
       EXPECT_TRUE(named || args[0] == "publish") << world.err.text;
       refused++;
