@@ -68,7 +68,7 @@ def seconds(command: list[str]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench wheel", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--tool", type=Path, default=ROOT / "build/release/clary", help="the program")
+    parser.add_argument("--tool", type=Path, default=ROOT / "build/release/bin/clary", help="the program")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
     args = parser.parse_args()
     tool = str(args.tool)

@@ -97,7 +97,8 @@ class Pool {
     job.task(job.context, 0);
     for (int i = shares + 1; i < job.count; i++) job.task(job.context, i);  // threads that could not be had
     // A worker that has not woken by now is not waited for: its share is done here.
-    for (uint32_t call = call_.load(std::memory_order_acquire); const int share = claim(call);) run_share(share);
+    uint32_t call = call_.load(std::memory_order_acquire);
+    for (int share = claim(call); share != 0; share = claim(call)) run_share(share);
     for (int spin = 0; left_.load(std::memory_order_acquire) != 0; spin++) {
       if (spin < kSpins)
         relax();

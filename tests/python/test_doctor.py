@@ -74,7 +74,8 @@ def test_explain(python: Any) -> None:
         done = python("-m", "clary", "explain", "1,8,1024,64", "--cuda", "0")
         assert done.returncode == 0 and clary.info()["cuda"]["error"] in done.stdout
     done = python("-m", "clary", "explain", "1,8,8192,128", "--gpu", "RTX 4090", "--json")
-    assert json.loads(done.stdout)["variant"] == "cuda:sm89:int8"
+    answer = json.loads(done.stdout)
+    assert answer["variant"] == "cuda:sm89:int8" or "this build has no GPU code" in answer["reason"]
     done = python("-m", "clary", "explain", "1,8,1024,300")
     assert done.returncode == 0 and "256" in done.stdout
 

@@ -290,14 +290,14 @@ def test_what_torch_does_faster_it_does(qkv: Any, monkeypatch: pytest.MonkeyPatc
     for _ in range(3):
         want = torch.nn.functional.scaled_dot_product_attention(*inputs, enable_gqa=True, is_causal=True)
         assert torch.equal(clary.attention(*inputs, causal=True), want)
-    assert asked == [_lib.NOT_SLOWER]
+    assert asked == [_lib.NOT_SLOWER | _lib.FULL_WORKSPACE]
     assert clary.stats()["fallbacks"] == {"SDPA is faster.": 3}
     assert clary.policy(never_slower=False) == {"never_slower": False}
     try:
         clary.attention(*inputs, causal=True)
     finally:
         assert clary.policy(never_slower=True) == clary.policy()
-    assert asked == [_lib.NOT_SLOWER, 0]
+    assert asked == [_lib.NOT_SLOWER | _lib.FULL_WORKSPACE, _lib.FULL_WORKSPACE]
 
 
 def test_other_devices_are_refused_together(qkv: Any) -> None:

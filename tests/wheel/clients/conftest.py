@@ -1,4 +1,4 @@
-"""The programs under test and wheels to move around. CLARY_TOOL names the clary to run; build/dev/clary otherwise."""
+"""The programs under test and wheels to move around. CLARY_TOOL names the clary to run; build/dev/bin/clary otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from serve import Handler, State, serving
 
 ROOT = pathlib.Path(__file__).parents[3]
-CLARY = os.environ.get("CLARY_TOOL", str(ROOT / "build/dev/clary"))
+CLARY = os.environ.get("CLARY_TOOL", str(ROOT / "build/dev/bin/clary"))
 UV = os.path.join(os.path.dirname(sys.executable), "uv")
 
 

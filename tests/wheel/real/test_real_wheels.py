@@ -21,7 +21,7 @@ import pytest
 import tomllib
 
 HERE = Path(__file__).resolve().parent
-TOOL = os.environ.get("CLARY_TOOL", str(HERE.parents[2] / "build/release/clary"))
+TOOL = os.environ.get("CLARY_TOOL", str(HERE.parents[2] / "build/release/bin/clary"))
 ROWS = tomllib.loads((HERE / "wheels.toml").read_text(encoding="utf-8"))["wheel"]
 CUOBJDUMP = "nvidia-cuda-cuobjdump==13.5.37"
 GLIBC = ["2_39", "2_38", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5"]
