@@ -153,7 +153,7 @@ void bind(AttentionPlan* plan, const QuantisePlan& quantised, char* workspace) {
   a.q_rows = q.q_rows;
   a.k_rows = q.k_rows;
   a.v_blocks = q.v_blocks;
-  char* base = reinterpret_cast<char*>(pad_to(reinterpret_cast<int64_t>(workspace), 256));
+  char* base = workspace + (-reinterpret_cast<uintptr_t>(workspace) & 255);  // the next multiple of 256
   a.part_out = reinterpret_cast<float*>(base + plan->part_out);
   a.part_lse = reinterpret_cast<float*>(base + plan->part_lse);
 }

@@ -123,7 +123,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
 void bind(QuantisePlan* plan, char* workspace) {
   QuantiseArgs& a = plan->args;
   const QuantisePlan::Offsets& o = plan->offsets;
-  char* base = reinterpret_cast<char*>(pad_to(reinterpret_cast<int64_t>(workspace), 256));
+  char* base = workspace + (-reinterpret_cast<uintptr_t>(workspace) & 255);  // the next multiple of 256
   a.q_codes = reinterpret_cast<int8_t*>(base + o.q_codes);
   a.q_scales = reinterpret_cast<float*>(base + o.q_scales);
   a.q_shift = a.q_shift ? reinterpret_cast<float*>(base + o.q_shift) : nullptr;
