@@ -136,7 +136,6 @@ def test_killed_at_any_time(clary: Clary, wheels: pathlib.Path, tmp_path: pathli
         time.sleep(whole * n / 11)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert version_in(python) in ("1.0", "2.0"), "even before the next command"
         clary("install", "--rollback", "nothing-of-that-name", *common[2:], code=1)  # any command in that environment
         seen.add(version_in(python))
     assert seen <= {"1.0", "2.0"}
