@@ -160,6 +160,7 @@ TEST(GpuPlan, WorkspaceIsTheCodesAndTwoPercent) {
 TEST(GpuPlan, NeverSlowerWhereAsked) {
   const Case decode = [] {
     Case c = tokens(4096);
+    c.B = 8;  // enough heads to fill any card
     c.Lq = 1;
     return c;
   }();
@@ -203,7 +204,7 @@ TEST(GpuPlan, SpeedupGrowsWithLength) {
   for (const Device& d : known_gpus())
     for (const int64_t D : {64, 128, 256}) {
       const Estimate longest = estimate(shapes(tokens(65536, D)), d, CLARY_STANDARD);
-      EXPECT_EQ(longest.ours < longest.sdpa, d.capability < 100 || d.capability >= 120) << d.name;
+      EXPECT_EQ(longest.ours < longest.sdpa, d.capability < 90 || d.capability >= 120) << d.name;
       if (longest.ours > longest.sdpa) continue;
       double last = 0;
       for (int64_t L = 128; L <= 65536; L *= 2) {

@@ -242,7 +242,7 @@ def test_host_cost() -> None:
 
 
 def test_never_slower() -> None:
-    inputs = tensors(1, 4096)
+    inputs = tensors(512, 512, heads=16, kv_heads=16)
     clary.policy(never_slower=True)
     try:
         got = clary.attention(*inputs)
