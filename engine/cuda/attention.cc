@@ -97,6 +97,8 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
                   : p.mask.dtype == CLARY_BF16 ? kMaskBf16
                                                : kMaskF32;
   }
+  if (a.mask_access == kBytes)
+    return Status::error(CLARY_NOT_SUPPORTED, "Align the mask's elements.", "the mask's elements are not aligned");
   a.kv_lens = p.kv_lens;
   a.cu_q = p.cu_q;
   a.cu_k = p.cu_k;
