@@ -232,10 +232,9 @@ int usable_cpus() {
 
 int concurrency(const clary_executor* executor) {
   if (!executor) {
-    const int wanted =
-        chosen.load(std::memory_order_relaxed) > 0 ? chosen.load(std::memory_order_relaxed) : env().threads;
     executor = openmp.load(std::memory_order_acquire);
-    if (!executor || wanted > 0) return pool()->size();
+    const bool said = chosen.load(std::memory_order_relaxed) > 0 || env().threads > 0;
+    if (!executor || said) return pool()->size();
   }
   const int n = executor->concurrency(executor->context);
   return n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n;

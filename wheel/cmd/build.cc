@@ -53,12 +53,7 @@ int cmd_build(Ctx& ctx, Cli& cli) {
   cli.value("--source", "FOLDER", b.source);
   cli.value("--recipe", "FILE", o.recipe);
   cli.value("--out", "FOLDER", b.out);
-  cli.value("--version", "VERSION", o.version);
-  cli.value("--torch", "LIST", o.torch);
-  cli.value("--cuda", "LIST", o.cuda);
-  cli.value("--python", "LIST", o.python);
-  cli.value("--platform", "LIST", o.platform);
-  cli.value("--arch", "LIST", o.arch);
+  cell_options(cli, o);
   cli.value("--engine", "NAME", b.engine, engine_names());
   cli.value("--base-image", "IMAGE", o.base_image);
   cli.value("--environment", "FOLDER", b.environment);

@@ -31,12 +31,7 @@ int cmd_plan(Ctx& ctx, Cli& cli) {
   bool strict = false;
   cli.value("--recipe", "FILE", o.recipe);
   cli.value("--name", "NAME", o.name);
-  cli.value("--version", "VERSION", o.version);
-  cli.value("--torch", "LIST", o.torch);
-  cli.value("--cuda", "LIST", o.cuda);
-  cli.value("--python", "LIST", o.python);
-  cli.value("--platform", "LIST", o.platform);
-  cli.value("--arch", "LIST", o.arch);
+  cell_options(cli, o);
   cli.value("--only", "PATTERN", only);
   cli.value("--shard", "I/N", shard_text);
   cli.value("--machine", "CxG", machine_text);

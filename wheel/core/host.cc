@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "wheel/core/cli.h"
 #include "wheel/core/requirement.h"
 
 namespace clary::tool {
@@ -90,6 +91,15 @@ Result<Machine> parse_machine(const std::string& text) {
     return Error{"not a machine: `" + printable(text) + "`", "CORESxGIGABYTES, such as --machine 16x64"};
   }
   return Machine{std::max(1, std::atoi(text.c_str())), static_cast<uint64_t>(std::atoi(text.c_str() + x + 1)) * 1000};
+}
+
+void cell_options(Cli& cli, RecipeChoice& choice) {
+  cli.value("--version", "VERSION", choice.version);
+  cli.value("--torch", "LIST", choice.torch);
+  cli.value("--cuda", "LIST", choice.cuda);
+  cli.value("--python", "LIST", choice.python);
+  cli.value("--platform", "LIST", choice.platform);
+  cli.value("--arch", "LIST", choice.arch);
 }
 
 Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& o) {

@@ -9,6 +9,8 @@
 
 namespace clary::tool {
 
+class Cli;
+
 struct Gpu {
   std::string name;
   int sm = 0;  // 120
@@ -28,6 +30,7 @@ std::optional<InstalledTorch> torch_in(Ctx& ctx, const std::string& site_package
 struct RecipeChoice {
   std::string recipe, name, version, torch, cuda, python, platform, arch, base_image;
 };
+void cell_options(Cli& cli, RecipeChoice& choice);  // --version to --arch: which cells are meant
 // The recipe's file, if there is one, then the environment's names that builds use, then the command line.
 Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& choice);
 Result<Recipe> sharpen_recipe(Ctx& ctx, Recipe recipe, const RecipeChoice& choice);  // the last two

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 
 from serve import Handler, State
 
@@ -29,12 +28,8 @@ class GithubHandler(Handler):
     state: Github
 
     def answer(self) -> None:
-        for method, pattern, call in ROUTES:
-            found = re.fullmatch(pattern, self.url_path)
-            if found and self.command in method.split():
-                call(self, *found.groups())
-                return
-        self.reply(404, {"message": "Not Found"})
+        if not self.dispatch(ROUTES):
+            self.reply(404, {"message": "Not Found"})
 
     def allowed(self) -> bool:
         if self.headers.get("Authorization") in (f"Bearer {self.state.token}", f"token {self.state.token}"):

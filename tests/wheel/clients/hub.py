@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 
 from serve import Handler, State
 
@@ -47,12 +46,8 @@ class HubHandler(Handler):
     state: Hub
 
     def answer(self) -> None:
-        for method, pattern, call in ROUTES:
-            found = re.fullmatch(pattern, self.url_path)
-            if found and self.command in method.split():
-                call(self, *found.groups())
-                return
-        self.reply(404, {"error": "no such page"}, X_Error_Code="EntryNotFound")
+        if not self.dispatch(ROUTES):
+            self.reply(404, {"error": "no such page"}, X_Error_Code="EntryNotFound")
 
     def allowed(self, write: bool = False) -> bool:
         if self.headers.get("Authorization") == f"Bearer {self.state.token}":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -36,6 +37,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         raise NotImplementedError
+
+    def dispatch(self, routes: list[tuple[str, str, Any]]) -> bool:
+        """Calls the first route (methods, pattern of the path, function of the pattern's groups) that fits, if any does."""
+        for method, pattern, call in routes:
+            found = re.fullmatch(pattern, self.url_path)
+            if found and self.command in method.split():
+                call(self, *found.groups())
+                return True
+        return False
 
     def json(self) -> Any:
         return json.loads(self.body)
