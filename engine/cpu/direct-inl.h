@@ -25,14 +25,26 @@ struct Direct {
   static int64_t scratch_bytes() { return sizeof(State) + 64; }
 
   // Rows of k or v where they can be read W values at a time: the caller's memory if it divides into whole vectors, else
-  // `wide`, as f32. They are then read strictly in the order they lie in memory: that alone reaches 90 % of the read
-  // bandwidth; four keys at a time half of it, and prefetching by hand 70 to 80 %.
+  // `wide`, as f32. They are then read strictly in the order they lie in memory: that alone reaches 90 % of what 4 KB
+  // pages give; four keys at a time half of it.
   struct Stream {
     const char* data;
     int64_t pitch;  // bytes
   };
   template <int Dtype>
   static constexpr int kSize = Dtype == CLARY_F32 ? 4 : 2;
+
+  // Rows that are needed a tile later. Converting, or several rows of q, are so much arithmetic between two loads that the
+  // CPU does not look far enough ahead by itself; for one or two rows in f32 it does, and is 10 % slower when told.
+  struct Ahead {
+    const char* data;  // null: nothing
+    int64_t pitch;     // bytes
+    int bytes;         // of a row
+    CLARY_INLINE void fetch(int row) const {
+      if (data)
+        for (int at = 0; at < bytes; at += 64) __builtin_prefetch(data + row * pitch + at, 0, 2);
+    }
+  };
 
   static CLARY_INLINE Stream widened(const char* base, int64_t stride, int32_t dtype, int dim, int count, State& st) {
     const int size = dtype == CLARY_F32 ? 4 : 2;
@@ -55,11 +67,18 @@ struct Direct {
       f(std::integral_constant<int, CLARY_F16>{}, Stream{from, stride * size});
   }
 
+  template <int R>
+  static CLARY_INLINE Ahead ahead(const char* base, int64_t stride, int32_t dtype, int dim, int first) {
+    if (dtype == CLARY_F32 && R <= 2) return {};
+    const int size = dtype == CLARY_F32 ? 4 : 2;
+    return {base + first * stride * size, stride * size, dim * size};
+  }
   // Scores of `count` keys, at most kParts, for R rows: a row of k is loaded once.
   template <int Dtype, int R>
-  static CLARY_INLINE void score_step(State& st, Stream k, int D, int count, int at) {
+  static CLARY_INLINE void score_step(State& st, Stream k, Ahead ahead, int D, int count, int at) {
     const char* key = k.data;
     for (int i = 0; i < count; i++, key += k.pitch) {
+      ahead.fetch(i);
       F sum[R][kVectors] = {};
       for (int d = 0; d < D; d += kParts)
         CLARY_FOR (v, kVectors) {
@@ -142,12 +161,13 @@ struct Direct {
 
   // t += P V for R rows, N vectors of channels from d on, `count` keys: a vector of v is loaded once.
   template <int Dtype, int R, int N>
-  static CLARY_INLINE void add_values(State& st, Stream v, int d, int count, int at) {
+  static CLARY_INLINE void add_values(State& st, Stream v, Ahead ahead, int d, int count, int at) {
     F t[R][N];
     CLARY_FOR (r, R)
       CLARY_FOR (j, N) t[r][j] = T::template load<F>(st.t[r] + d + j * W);
     const char* from = v.data + d * kSize<Dtype>;
     for (int i = 0; i < count; i++, from += v.pitch) {
+      ahead.fetch(i);
       F weight[R];
       CLARY_FOR (r, R) weight[r] = T::splat(st.s[r][at + i]);
       CLARY_FOR (j, N) {
@@ -159,11 +179,12 @@ struct Direct {
       CLARY_FOR (j, N) T::store(st.t[r] + d + j * W, t[r][j]);
   }
   template <int Dtype, int R>
-  static CLARY_INLINE void value_step(State& st, Stream v, int Dv, int count, int at) {
+  static CLARY_INLINE void value_step(State& st, Stream v, Ahead ahead, int Dv, int count, int at) {
     constexpr int kMost = R == 1 ? 8 : R == 2 && W == 16 ? 8 : 4;
     int d = 0;
-    for (; d + kMost * W <= Dv; d += kMost * W) add_values<Dtype, R, kMost>(st, v, d, count, at);
-    for (; d < Dv; d += W) add_values<Dtype, R, 1>(st, v, d, count, at);
+    for (; d + kMost * W <= Dv; d += kMost * W, ahead.data = nullptr)
+      add_values<Dtype, R, kMost>(st, v, ahead, d, count, at);
+    for (; d < Dv; d += W, ahead.data = nullptr) add_values<Dtype, R, 1>(st, v, ahead, d, count, at);
   }
 
   static void attend(const AttendArgs& args, Rows& all, char* scratch) {
@@ -214,8 +235,10 @@ struct Direct {
       const int n = kv.n - first < kTileKeys ? kv.n - first : kTileKeys;
       for (int k = 0; k < n; k += kParts) {
         const int keys = n - k < kParts ? n - k : kParts;
-        stream(kv.k, kv.k_stride, kv.dtype, kv.D, first + k, keys, st,
-               [&](auto dtype, Stream rows_of_k) { score_step<decltype(dtype)::value, R>(st, rows_of_k, D, keys, k); });
+        stream(kv.k, kv.k_stride, kv.dtype, kv.D, first + k, keys, st, [&](auto dtype, Stream rows_of_k) {
+          score_step<decltype(dtype)::value, R>(st, rows_of_k, ahead<R>(kv.v, kv.v_stride, kv.dtype, kv.Dv, first + k),
+                                                D, keys, k);
+        });
       }
       float beta[R];
       for (int r = 0; r < R; r++) {
@@ -227,7 +250,8 @@ struct Direct {
       for (int k = 0; k < n; k += kParts) {
         const int keys = n - k < kParts ? n - k : kParts;
         stream(kv.v, kv.v_stride, kv.dtype, kv.Dv, first + k, keys, st, [&](auto dtype, Stream rows_of_v) {
-          value_step<decltype(dtype)::value, R>(st, rows_of_v, Dv, keys, k);
+          value_step<decltype(dtype)::value, R>(
+              st, rows_of_v, ahead<R>(kv.k, kv.k_stride, kv.dtype, kv.D, first + kTileKeys + k), Dv, keys, k);
         });
       }
       for (int r = 0; r < R; r++)
