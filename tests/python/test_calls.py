@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from calls import CALLS, Row, Shape
+from calls import CALLS, READ_AT, Row, Shape
 
 import clary
 
@@ -51,6 +51,7 @@ def inputs(row: Row, s: Shape, device: str) -> SimpleNamespace:
     if row.layout == "packed":
         t.cu_q = torch.tensor([0, s.Lq // 3, s.Lq // 3 + 1, s.Lq], dtype=torch.int32)
         t.cu_k = torch.tensor([0, s.Lk // 4, s.Lk // 4 + 5, s.Lk], dtype=torch.int32)
+        t.cu_k = t.cu_q if row.means.get("same_lengths") else t.cu_k
         t.max_q, t.max_k = (int(cu.diff().max()) for cu in (t.cu_q, t.cu_k))
     return SimpleNamespace(**{n: x.to(device) if isinstance(x, torch.Tensor) else x for n, x in vars(t).items()})
 
@@ -141,6 +142,8 @@ def test_call(row: Row, shape: Shape, device: str) -> None:
         assert worst <= reference.LSE_BOUND["standard", "outlier"]
 
 
-def test_rows_are_as_many_as_promised() -> None:
-    assert len(CALLS) >= 150
-    assert len({row.where for row, _ in CALLS}) >= 20
+def test_rows_are_as_many_as_promised_and_cited() -> None:
+    assert len(CALLS) >= 250
+    cited = [row.where.split() for row, _ in CALLS]
+    assert all(len(where) == 2 and where[1].endswith((".py", ".md")) for where in cited)
+    assert {repository for repository, _ in cited} == set(READ_AT)

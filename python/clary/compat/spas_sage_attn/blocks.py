@@ -65,7 +65,8 @@ def predict(
         count = (_per_head(topk, q) * nk).long().clamp(min=1)
         kept = torch.arange(nk, device=q.device) < count
     else:
-        kept = share.cumsum(-1) <= _per_head(cdf, q)
+        limit = _per_head(cdf, q)
+        kept = (share.cumsum(-1) <= limit) | (limit >= 1)  # 1 is all, also where the sum rounds to more
         kept[..., 0] = True
     blocks = torch.zeros_like(kept).expand(score.shape).scatter(-1, order, kept.expand(score.shape))
     blocks = (blocks | ~like_k[:, :, None] | ~like_q[..., None]) & visible
