@@ -7,7 +7,7 @@
 //   O += T * 2^(tile maximum - frame). A row's frame is the maximum of an earlier tile, until one leaves f32's range; then O moves.
 // 128 * sum P comes off where V's scale changes (every kScaleKeys keys), which also takes O into the new unit.
 #pragma once
-#include "work.cuh"
+#include "../common/store.cuh"
 
 namespace clary::cuda {
 
@@ -20,7 +20,6 @@ constexpr float kFlatScale = 0.0625f;  // scores per unit of S up to which the e
 constexpr float kLeastScale = 1e-37f;
 constexpr float kMostScale = 1.2676506e30f;   // 2^100: larger ones are taken for it, so that nothing overflows
 constexpr float kUnitStep = 8.67361738e-19f;  // 2^-60: V's unit falls by no more at a time
-constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {

@@ -3,7 +3,7 @@
 // Rows are the queries of all heads of a key head, one head after the other, so short queries of several heads share a tile
 // (grouped-query attention) and K and V are read once for all.
 #pragma once
-#include "../common/load.cuh"
+#include "load.cuh"
 
 namespace clary::cuda {
 
@@ -76,16 +76,14 @@ struct Work {
   int tile_begin, tile_end;  // of the share
 };
 
-// False: nothing to do. Cheap enough to be asked for again where it is needed, instead of held in registers over the loop.
+// Block `block` of unit `unit`, a share of the keys of one key head of one sequence: unit = share + shares * (key head + key heads *
+// sequence). False: nothing to do.
 template <int kRows, int kKeys>
-__device__ __forceinline__ bool find_work(const AttentionArgs& a, Work& w) {
-  int item = opaque(static_cast<int>(blockIdx.x));
-  int block = item % a.blocks;
-  item /= a.blocks;
-  w.share = item % a.shares;
-  item /= a.shares;
-  w.key_head = item % a.key_heads;
-  int s = item / a.key_heads;
+__device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int unit, Work& w) {
+  w.share = unit % a.shares;
+  unit /= a.shares;
+  w.key_head = unit % a.key_heads;
+  int s = unit / a.key_heads;
   if (a.cu_q) {
     const auto start = [&](int i) { return first_row(static_cast<int64_t>(a.cu_q[i]) * a.group, i, kRows) / kRows; };
     s = last_sequence(a.sequences, block, start);
