@@ -92,14 +92,13 @@ __device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int
   w.sequence = sequence_at(a, s);
   w.rows = w.sequence.queries * a.group;
   w.row = block * kRows;
-  if (!a.cu_q && a.right != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
+  if (!a.cu_q && opaque(a.right) != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
   if (w.row >= w.rows) return false;
-  const int64_t keys = w.sequence.keys, per = share_keys(w.rows, a.key_heads, keys);
-  w.shares = keys > per ? static_cast<int>(ceil_div(keys, per)) : 1;
+  const uint32_t keys = w.sequence.keys, per = Shares<uint32_t>::keys_of_one(w.rows, a.key_heads, keys);  // 64-bit divisions are calls
+  w.shares = keys > per ? static_cast<int>((keys + per - 1) / per) : 1;
   if (w.share >= w.shares) return false;
   w.tile_begin = static_cast<int>(w.share * per / kKeys);
-  const int64_t end = (w.share + 1) * per;
-  w.tile_end = static_cast<int>(ceil_div(end < keys ? end : keys, kKeys));
+  w.tile_end = static_cast<int>((min((w.share + 1) * per, keys) + kKeys - 1) / kKeys);
   return true;
 }
 
