@@ -40,6 +40,7 @@ MAX_BYTES = 12 << 20  # of the archive
 FAMILIES = {
     "any/quantise.cu": ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "compute_75", "compute_80"),
     "mma/attention.cu": ("sm_75", "sm_80", "sm_86", "sm_90", "sm_120", "compute_75", "compute_80"),
+    "hopper/attention.cu": ("sm_90a",),
 }
 OPTIONS = ("--std=c++20", "--define-macro=NDEBUG")
 

@@ -7,13 +7,31 @@
 namespace clary::cuda {
 namespace {
 
-constexpr char kImage[] = "mma/attention";
+constexpr char kImage[] = "mma/attention", kHopperImage[] = "hopper/attention";
 constexpr int kReserved = 1024;  // bytes of shared memory the driver takes per block
 constexpr int kCombineThreads = 128;
 constexpr int kValueBytes_u8 = 1;
 constexpr bool kMask_plain = false, kMask_mask = true;
+// Bytes of K and V whose blocks are taken together: what leaves room for Q in an L2 of 50 MB.
+constexpr int64_t kBandBytes = 24 << 20;
 
 constexpr AttentionVariant kVariants[] = {
+#define CLARY_HOPPER(values, accuracy, dim, groups, stages, consumer, loader) \
+  {kHopperImage,                                                              \
+   "attention_" #values "_hopper_" #dim,                                      \
+   CLARY_##accuracy,                                                          \
+   false,                                                                     \
+   dim,                                                                       \
+   64 * (groups),                                                             \
+   kTileKeys,                                                                 \
+   128 * ((groups) + 1),                                                      \
+   hopper_shared_bytes(dim, 64 * (groups), stages),                           \
+   1,                                                                         \
+   90,                                                                        \
+   90,                                                                        \
+   true},
+#include "engine/cuda/kernels/hopper/variants.def"
+#undef CLARY_HOPPER
 #define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm) \
   {kImage,                                                                                      \
    "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys,                                 \
@@ -26,7 +44,8 @@ constexpr AttentionVariant kVariants[] = {
    attention_shared_bytes(dim, rows, keys, warps, kValueBytes_##values),                        \
    blocks,                                                                                      \
    from_sm,                                                                                     \
-   to_sm},
+   to_sm,                                                                                       \
+   false},
 #include "engine/cuda/kernels/mma/variants.def"
 #undef CLARY_ATTENTION
 };
@@ -77,7 +96,9 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
     bits |= reinterpret_cast<int64_t>(v.data);
     return bits % chunk == 0 ? kChunks : bits % v.size() == 0 ? kElements : kBytes;
   };
-  a.out_access = access(p.out, a.out_batch | a.out_head | a.out_token, 2 * p.out.size());
+  const int64_t out_strides = a.out_batch | a.out_head | a.out_token;
+  a.out_access = access(p.out, out_strides, 2 * p.out.size());
+  a.out_wide = access(p.out, out_strides | p.Dv * p.out.size(), 16) == kChunks;
   if (p.lse.present()) {
     a.lse = reinterpret_cast<float*>(p.lse.data);
     a.lse_batch = stride(p.lse, 0);
@@ -131,6 +152,10 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
     return Status::error(CLARY_NOT_SUPPORTED, "Split the batch or the sequence.", "B * H * L is past 2^31 rows");
   a.blocks = static_cast<int32_t>(blocks);
   a.shares = static_cast<int32_t>(shares);
+  a.units = static_cast<int32_t>(p.Hkv * shares * (p.varlen() ? 1 : p.B));
+  const int64_t unit_bytes = 2 * variant.dim * std::max<int64_t>(most_keys / shares, 1);
+  const bool uneven = a.left != kUnlimited || a.right != kUnlimited;
+  a.band = static_cast<int32_t>(uneven ? std::clamp<int64_t>(kBandBytes / unit_bytes, 1, std::max(a.units, 1)) : 1);
   a.part_rows = static_cast<int32_t>(part_rows);
   a.part_dim = variant.dim;
   plan->blocks = p.empty() ? 0 : static_cast<uint32_t>(all);
@@ -165,10 +190,12 @@ Status attention(const Gpu& gpu, const AttentionPlan& plan, Stream stream) {
   AttentionArgs args = plan.args;
   Kernel kernel = nullptr, combine = nullptr;
   const auto shared_bytes = static_cast<uint32_t>(plan.variant->shared_bytes);
-  if (Status s = find_kernel(gpu, kImage, plan.variant->kernel, &kernel, shared_bytes); !s) return s;
+  if (Status s = find_kernel(gpu, plan.variant->image, plan.variant->kernel, &kernel, shared_bytes); !s) return s;
   if (plan.combine_blocks)
     if (Status s = find_kernel(gpu, kImage, "combine", &combine); !s) return s;
-  const Launch first = {kernel, plan.blocks, static_cast<uint32_t>(plan.variant->threads), shared_bytes};
+  const auto at_once = static_cast<uint32_t>(gpu.multiprocessors * plan.variant->blocks_per_sm);
+  const Launch first = {kernel, plan.variant->persistent ? std::min(plan.blocks, at_once) : plan.blocks,
+                        static_cast<uint32_t>(plan.variant->threads), shared_bytes, plan.variant->persistent};
   if (Status s = launch(gpu, stream, first, &args); !s) return s;
   return combine ? launch(gpu, stream, {combine, plan.combine_blocks, kCombineThreads}, &args) : Status();
 }

@@ -2,7 +2,7 @@
 //
 // As with the quantiser: plan_attention() is pure, bind() makes pointers, attention() only launches. A call is
 //   choose a variant; plan_quantise() with its options; plan_attention(); bind() both; quantise(); attention().
-// Kernels: kernels/mma/README.md.
+// Kernels: kernels/mma/README.md, kernels/hopper/README.md.
 #pragma once
 #include "engine/cuda/args.h"
 #include "engine/cuda/gpu.h"
@@ -11,7 +11,7 @@
 
 namespace clary::cuda {
 
-// A compiled kernel: a row of kernels/mma/variants.def.
+// A compiled kernel: a row of kernels/hopper/variants.def or kernels/mma/variants.def.
 struct AttentionVariant {
   const char* image;   // "mma/attention"
   const char* kernel;  // "attention_u8_plain_128_128x128"
@@ -23,6 +23,7 @@ struct AttentionVariant {
   int shared_bytes;                                        // dynamic, of a block
   int blocks_per_sm;                                       // what it was tuned for; fewer work too
   int from_sm, to_sm;                                      // compute capabilities it is compiled for, 75 .. 999
+  bool persistent;                                         // launched with no more blocks than run at a time
   QuantiseOptions quantise(const Problem& problem) const;  // what it needs of the quantiser
 };
 // All rows, better ones first within the same (accuracy, dim).

@@ -7,7 +7,7 @@ namespace clary::cuda {
 
 extern const Backend kBackend;
 
-// `force`: "", "cuda", "cuda:path" or "cuda:path:arithmetic", a path being a family of GPU code: sm75, sm80, sm89, sm120. Pure.
+// `force`: "", "cuda", "cuda:path" or "cuda:path:arithmetic", a path being a family of GPU code: sm75, sm80, sm89, sm90, sm120. Pure.
 Plan choose(const Problem& problem, const Device& device, const char* force);
 
 // A JSON object about the driver, the GPUs and the code built for them; makes no context.

@@ -117,14 +117,24 @@ CLARY_BOTH constexpr int64_t chunk_bound(int64_t rows) {
 // How many shares the keys of a sequence are cut into at most, and the keys of one, a multiple of kScaleKeys: functions of the
 // sequence's own shape, so that its bits depend on nothing else. `rows` are queries * heads per key head. More rows or fewer keys
 // never make more shares; shares * rows <= part_rows_bound unless there is only one.
+template <class Int = int64_t>
+struct Shares {
+  CLARY_BOTH static constexpr Int count(Int rows, Int key_heads, Int keys) {
+    Int shares = kShareBlocks / (key_heads * (((rows < 1 ? 1 : rows) + kShareRows - 1) / kShareRows));
+    if (shares > kMaxShares) shares = kMaxShares;
+    if (shares > keys / kScaleKeys) shares = keys / kScaleKeys;
+    return shares < 1 ? 1 : shares;
+  }
+  CLARY_BOTH static constexpr Int keys_of_one(Int rows, Int key_heads, Int keys) {
+    const Int shares = count(rows, key_heads, keys), even = (keys + shares - 1) / shares;
+    return (even + kScaleKeys - 1) / kScaleKeys * kScaleKeys;
+  }
+};
 CLARY_BOTH constexpr int64_t share_count(int64_t rows, int64_t key_heads, int64_t keys) {
-  int64_t shares = kShareBlocks / (key_heads * ceil_div(rows < 1 ? 1 : rows, kShareRows));
-  if (shares > kMaxShares) shares = kMaxShares;
-  if (shares > keys / kScaleKeys) shares = keys / kScaleKeys;
-  return shares < 1 ? 1 : shares;
+  return Shares<>::count(rows, key_heads, keys);
 }
 CLARY_BOTH constexpr int64_t share_keys(int64_t rows, int64_t key_heads, int64_t keys) {
-  return pad_to(ceil_div(keys, share_count(rows, key_heads, keys)), kScaleKeys);
+  return Shares<>::keys_of_one(rows, key_heads, keys);
 }
 CLARY_BOTH constexpr int64_t part_rows_bound(int64_t key_heads) { return kShareBlocks * kShareRows / key_heads; }
 
@@ -134,6 +144,13 @@ constexpr int kAttentionFacts = 192;
 CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int warps, int value_bytes) {
   return rows * dim + 2 * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts +
          (rows - 16 * warps) * keys * value_bytes;
+}
+
+// The same of a block on Hopper: two tiles of queries with 20 bytes for each row, stages of K and V, sums per row, V's scales per warpgroup,
+// facts and barriers (kernels/hopper/memory.cuh).
+constexpr int kHopperFacts = 1024;
+CLARY_BOTH constexpr int hopper_shared_bytes(int dim, int rows, int stages) {
+  return 2 * rows * (dim + 20) + 2 * stages * kTileKeys * dim + 4 * rows + rows / 64 * 3 * dim * 4 + kHopperFacts;
 }
 
 }  // namespace clary::cuda

@@ -12,7 +12,8 @@
 namespace clary::cuda {
 namespace {
 
-constexpr CodePath kPaths[] = {{"sm75", 75}, {"sm80", 80}, {"sm89", 89}, {"sm120", 120}};
+constexpr CodePath kPaths[] = {
+    {"sm75", 75, 0}, {"sm80", 80, 0}, {"sm89", 89, 0}, {"sm90", 90, 90}, {"sm120", 120, 0}};
 
 // ---- rates -------------------------------------------------------------------------------------------------------------
 
@@ -100,9 +101,9 @@ Status pick_path(const Forced& forced, const Device& device, const CodePath** pa
   for (const CodePath& p : kPaths)
     if (std::strcmp(p.name, forced.path) == 0) named = &p;
   if (!named)
-    return Status::error(CLARY_INVALID_ARGUMENT, "Code paths are sm75, sm80, sm89 and sm120.",
+    return Status::error(CLARY_INVALID_ARGUMENT, "Code paths are sm75, sm80, sm89, sm90 and sm120.",
                          "CLARY_FORCE names no GPU code path: \"%s\"", forced.path);
-  if (named->capability > device.capability)
+  if (named->capability > device.capability || (named->only && named->only != device.capability))
     return Status::error(CLARY_NO_DEVICE, "Force an older path, or none.",
                          "code path %s does not run on %s (compute capability %d.%d)", named->name, device.name,
                          device.capability / 10, device.capability % 10);
@@ -115,9 +116,10 @@ Status pick_path(const Forced& forced, const Device& device, const CodePath** pa
 std::span<const CodePath> code_paths() { return kPaths; }
 std::span<const Device> known_gpus() { return kKnown; }
 
-// Hopper and Blackwell of data centres run the code of sm80; only 8.9 has what sm89 adds.
+// Blackwell of data centres runs the code of sm80; only 8.9 has what sm89 adds, only 9.0 what sm90 is made of.
 const CodePath* native_path(int capability) {
-  return capability >= 120  ? &kPaths[3]
+  return capability >= 120  ? &kPaths[4]
+         : capability == 90 ? &kPaths[3]
          : capability == 89 ? &kPaths[2]
          : capability >= 80 ? &kPaths[1]
          : capability >= 75 ? &kPaths[0]

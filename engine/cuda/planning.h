@@ -12,6 +12,7 @@ namespace clary::cuda {
 struct CodePath {
   const char* name;  // "sm80"
   int capability;
+  int only;  // not 0: what no other compute capability runs
 };
 std::span<const CodePath> code_paths();
 // The one that is compiled for a card; null below 7.5.

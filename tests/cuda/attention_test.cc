@@ -119,10 +119,24 @@ TEST_F(Attention, Varlen) {
     EXPECT_EQ(check(c, true), "");
   }
 }
+// More blocks than any card runs at a time: those that stay take several tiles of queries each.
+TEST_F(Attention, ManyBlocks) {
+  int count = 0;
+  const cuda::AttentionVariant& first = *cuda::attention_variants(&count);
+  if (!first.persistent || machine_->sm() < first.from_sm || machine_->sm() > first.to_sm)
+    GTEST_SKIP() << "no kernel whose blocks stay";
+  for (const int causal : {0, 1}) {
+    turn_ = 0;
+    Case c = base(128, 200, 140);
+    c.B = 2, c.Hq = c.Hkv = 40;
+    c.causal = causal;
+    EXPECT_EQ(check(c), "");
+  }
+}
 TEST_F(Attention, Layouts) {
   for (int layout = 0; layout < kLayouts; layout++)
     for (const int32_t dtype : {CLARY_F16, CLARY_BF16, CLARY_F32}) {
-      Case c = base(layout % 2 ? 72 : 64, 20, 70);
+      Case c = base(layout % 2 ? 72 : layout % 4 ? 128 : 64, 20, 70);
       c.B = 2, c.Hq = c.Hkv = 2;
       c.layout = static_cast<Layout>(layout), c.out_layout = static_cast<Layout>((layout + 3) % kLayouts);
       c.dtype = dtype, c.out_dtype = layout % 3 ? dtype : CLARY_F32;
@@ -131,11 +145,12 @@ TEST_F(Attention, Layouts) {
 }
 TEST_F(Attention, Magnitudes) {
   for (const float size : {1e-38f, 1e-20f, 1e-3f, 30.0f, 1e4f, 1e15f, 3e38f})
-    for (int which = 0; which < 4; which++) {
-      Case c = base(64, 10, 600);
+    for (int which = 0; which < 8; which++) {
+      Case c = base(which & 4 ? 128 : 64, 10, 600);
       c.dtype = c.out_dtype = CLARY_F32;
-      (which == 0 ? c.q_size : which == 1 ? c.k_size : which == 2 ? c.v_size : c.q_size) = size;
-      if (which == 3) c.k_size = size, c.scale = -0.3f;
+      const int tensor = which & 3;
+      (tensor == 1 ? c.k_size : tensor == 2 ? c.v_size : c.q_size) = size;
+      if (tensor == 3) c.k_size = size, c.scale = -0.3f;
       EXPECT_EQ(check(c), "");
     }
 }

@@ -71,11 +71,11 @@ std::string explained(const Call& call) {
 TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
   Call call(8192);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
-  EXPECT_STREQ(clary_last_variant(), "cuda:sm80:int8");
+  EXPECT_STREQ(clary_last_variant(), "cuda:sm90:int8");
   ASSERT_EQ(fake->launches, 3);
   EXPECT_STREQ(fake->kernels[0], "statistics_bf16");
   EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
-  EXPECT_EQ(std::string(fake->kernels[2]).rfind("attention_u8_128_", 0), 0u) << fake->kernels[2];
+  EXPECT_STREQ(fake->kernels[2], "attention_u8_hopper_128");
   EXPECT_EQ(fake->streams[0], call.args.stream);
   EXPECT_EQ(fake->streams[2], call.args.stream);
   ASSERT_EQ(call.run(), CLARY_OK);  // everything is loaded: the same launches, nothing else
@@ -125,7 +125,7 @@ TEST_F(BackendTest, ForcedCodePathsComeFromTheirPtx) {
   bool older = false;
   for (int i = 0; i < built.count; i++)
     older |= built.entries[i]->kind == ImageKind::kPtx && built.entries[i]->sm == 75;
-  for (const char* path : {"sm75", "sm80"}) {
+  for (const char* path : {"sm75", "sm80", "sm90"}) {
     if (std::strcmp(path, "sm75") == 0 && !older) continue;  // not among FAMILIES of tools/build_images.py
     set_driver_for_test(CLARY_FAKE_DRIVER);
     fake->loads = fake->ptx_loads = 0;
@@ -133,7 +133,7 @@ TEST_F(BackendTest, ForcedCodePathsComeFromTheirPtx) {
     Call call;
     ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
     EXPECT_EQ(std::string(clary_last_variant()), std::string("cuda:") + path + ":int8");
-    EXPECT_EQ(fake->ptx_loads, std::strcmp(path, "sm75") == 0 ? fake->loads : 0) << path;
+    EXPECT_EQ(fake->ptx_loads, std::strcmp(path, "sm90") == 0 ? 0 : fake->loads) << path;
   }
   set_force_for_test("cuda:sm120");
   EXPECT_EQ(Call().run(), CLARY_NO_DEVICE);
@@ -202,7 +202,7 @@ TEST_F(BackendTest, InfoAndExplainMakeNoContext) {
   EXPECT_TRUE(test::JsonReader::valid(line)) << line;
   EXPECT_NE(std::strstr(line, "\"capability\": \"9.0\""), nullptr) << line;
   EXPECT_NE(std::strstr(line, "\"path\": null"), nullptr) << line;
-  EXPECT_NE(explained(Call()).find("cuda:sm80:int8"), std::string::npos);
+  EXPECT_NE(explained(Call()).find("cuda:sm90:int8"), std::string::npos);
   EXPECT_EQ(fake->retains, 0);
 }
 

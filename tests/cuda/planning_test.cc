@@ -85,7 +85,7 @@ TEST(GpuPlan, CodePathsByCapability) {
   const struct {
     int capability;
     const char* path;
-  } kWanted[] = {{75, "sm75"},  {80, "sm80"},  {86, "sm80"},  {87, "sm80"},   {89, "sm89"},  {90, "sm80"},
+  } kWanted[] = {{75, "sm75"},  {80, "sm80"},  {86, "sm80"},  {87, "sm80"},   {89, "sm89"},  {90, "sm90"},
                  {100, "sm80"}, {103, "sm80"}, {110, "sm80"}, {120, "sm120"}, {121, "sm120"}};
   for (const auto& [capability, path] : kWanted) EXPECT_STREQ(native_path(capability)->name, path) << capability;
   EXPECT_EQ(native_path(70), nullptr);
@@ -101,7 +101,7 @@ TEST(GpuPlan, ForcedPathsRunOrSayWhyNot) {
     for (const CodePath& path : code_paths()) {
       const std::string force = std::string("cuda:") + path.name;
       const Plan plan = plan_for(tokens(1000), d, force.c_str());
-      EXPECT_EQ(static_cast<bool>(plan), path.capability <= d.capability) << d.name << " " << force;
+      EXPECT_EQ(static_cast<bool>(plan), path.only ? path.only == d.capability : path.capability <= d.capability) << d.name << " " << force;
       if (plan) {
         EXPECT_EQ(std::string(plan.variant), force + ":int8");
         EXPECT_EQ(&path_of(plan), &path);
@@ -113,7 +113,7 @@ TEST(GpuPlan, ForcedPathsRunOrSayWhyNot) {
 }
 
 TEST(GpuPlan, WhatNamesNothingIsAnError) {
-  for (const char* force : {"cuda:sm90x", "cuda:int8", "cuda:sm80:int9", "cuda:sm80:f32", "cudax", "cpu", "cpu:avx2"}) {
+  for (const char* force : {"cuda:sm90x", "cuda:sm90a", "cuda:int8", "cuda:sm80:int9", "cuda:sm80:f32", "cudax", "cpu", "cpu:avx2"}) {
     const Plan plan = plan_for(tokens(1000), gpu_named("H200"), force);
     EXPECT_FALSE(plan) << force;
     EXPECT_GT(std::strlen(plan.why.message()), 10u) << force;

@@ -125,7 +125,8 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   int tile;
   {
     Work w;
-    if (!find_work<C::kRows, C::kKeys>(a, w)) return;
+    const int item = opaque(static_cast<int>(blockIdx.x));
+    if (!find_work<C::kRows, C::kKeys>(a, item % a.blocks, item / a.blocks, w)) return;
     tile = begin_block<C>(a, memory, w);
   }
   const Facts& f = memory.facts();

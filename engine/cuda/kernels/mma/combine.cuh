@@ -1,6 +1,6 @@
 // Shares of a sequence's keys into one result: a warp per row of out, in the order of the shares.
 #pragma once
-#include "store.cuh"
+#include "../common/store.cuh"
 
 namespace clary::cuda {
 

@@ -7,20 +7,13 @@
 //   O += T * 2^(tile maximum - frame). A row's frame is the maximum of an earlier tile, until one leaves f32's range; then O moves.
 // 128 * sum P comes off where V's scale changes (every kScaleKeys keys), which also takes O into the new unit.
 #pragma once
-#include "work.cuh"
+#include "../common/codes.cuh"
+#include "../common/store.cuh"
 
 namespace clary::cuda {
 
 constexpr int kMagicBits = 0x4b400000;          // 1.5 * 2^23 as a float
-constexpr float kOffset = 7.99435344f - 24.0f;  // log2(255) - 24
-constexpr float kFrameLead = 96.0f;   // O is in units of 2^(frame - kFrameLead - 149): f32 has room for 2^31 more
-constexpr float kFrameReach = 31.0f;  // and a maximum further above its frame becomes the frame
-constexpr float kNoFrame = -3e38f;
 constexpr float kFlatScale = 0.0625f;  // scores per unit of S up to which the exponent is one FMA on S's bits
-constexpr float kLeastScale = 1e-37f;
-constexpr float kMostScale = 1.2676506e30f;   // 2^100: larger ones are taken for it, so that nothing overflows
-constexpr float kUnitStep = 8.67361738e-19f;  // 2^-60: V's unit falls by no more at a time
-constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {
@@ -83,12 +76,6 @@ struct Memory {
   }
 };
 
-// Sum over the four threads of a row.
-__device__ __forceinline__ float sum_of_row(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
-}
-
 // s = q k^T of 16 rows: k steps outermost, so that all n8 blocks are in flight and q needs four registers.
 template <class C>
 __device__ __forceinline__ void multiply_scores(int (&s)[C::kBlocks][4], Shared q, Shared k) {
@@ -113,13 +100,6 @@ __device__ __forceinline__ void multiply_scores(int (&s)[C::kBlocks][4], Shared 
       }
     }
   }
-}
-
-// Four scores' codes to the bytes of an A fragment; `codes` gets two 16-bit sums.
-__device__ __forceinline__ uint32_t pack_codes(float p0, float p1, float p2, float p3, uint32_t& codes) {
-  const uint32_t x = pack_f16(p0, p1), y = pack_f16(p2, p3);
-  codes += x + y;
-  return prmt(x, y, 0x6420);
 }
 
 // Scores that all rows see, in units small enough for one FMA each. maxima: what the codes are relative to.

@@ -3,7 +3,7 @@
 // Rows are the queries of all heads of a key head, one head after the other, so short queries of several heads share a tile
 // (grouped-query attention) and K and V are read once for all.
 #pragma once
-#include "../common/load.cuh"
+#include "load.cuh"
 
 namespace clary::cuda {
 
@@ -76,16 +76,14 @@ struct Work {
   int tile_begin, tile_end;  // of the share
 };
 
-// False: nothing to do. Cheap enough to be asked for again where it is needed, instead of held in registers over the loop.
+// Block `block` of unit `unit`, a share of the keys of one key head of one sequence: unit = share + shares * (key head + key heads *
+// sequence). False: nothing to do.
 template <int kRows, int kKeys>
-__device__ __forceinline__ bool find_work(const AttentionArgs& a, Work& w) {
-  int item = opaque(static_cast<int>(blockIdx.x));
-  int block = item % a.blocks;
-  item /= a.blocks;
-  w.share = item % a.shares;
-  item /= a.shares;
-  w.key_head = item % a.key_heads;
-  int s = item / a.key_heads;
+__device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int unit, Work& w) {
+  w.share = unit % a.shares;
+  unit /= a.shares;
+  w.key_head = unit % a.key_heads;
+  int s = unit / a.key_heads;
   if (a.cu_q) {
     const auto start = [&](int i) { return first_row(static_cast<int64_t>(a.cu_q[i]) * a.group, i, kRows) / kRows; };
     s = last_sequence(a.sequences, block, start);
@@ -94,14 +92,13 @@ __device__ __forceinline__ bool find_work(const AttentionArgs& a, Work& w) {
   w.sequence = sequence_at(a, s);
   w.rows = w.sequence.queries * a.group;
   w.row = block * kRows;
-  if (!a.cu_q && a.right != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
+  if (!a.cu_q && opaque(a.right) != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
   if (w.row >= w.rows) return false;
-  const int64_t keys = w.sequence.keys, per = share_keys(w.rows, a.key_heads, keys);
-  w.shares = keys > per ? static_cast<int>(ceil_div(keys, per)) : 1;
+  const uint32_t keys = w.sequence.keys, per = Shares<uint32_t>::keys_of_one(w.rows, a.key_heads, keys);  // 64-bit divisions are calls
+  w.shares = keys > per ? static_cast<int>((keys + per - 1) / per) : 1;
   if (w.share >= w.shares) return false;
   w.tile_begin = static_cast<int>(w.share * per / kKeys);
-  const int64_t end = (w.share + 1) * per;
-  w.tile_end = static_cast<int>(ceil_div(end < keys ? end : keys, kKeys));
+  w.tile_end = static_cast<int>((min((w.share + 1) * per, keys) + kKeys - 1) / kKeys);
   return true;
 }
 

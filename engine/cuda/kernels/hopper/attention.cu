@@ -1,0 +1,47 @@
+// Attention on Hopper: entries from the table. As many blocks as multiprocessors; in each, warpgroup 0 loads and the others compute.
+#include "loader.cuh"
+#include "mainloop.cuh"
+
+namespace clary::cuda {
+
+template <class C>
+__device__ __forceinline__ void attention(const AttentionArgs& a) {
+  static_assert(sizeof(Block<C>) <= hopper_shared_bytes(C::kDim, C::kRows, C::kStages));
+  Block<C>& block = *reinterpret_cast<Block<C>*>(dynamic_shared());
+  auto& barriers = block.barriers;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; i++) {
+      make_barrier(shared_address(&barriers.q_full[i]), 32);                      // lanes that bring queries
+      make_barrier(shared_address(&barriers.q_empty[i]), 128 * C::kGroups + 1);  // who computes, and who brings keys
+    }
+    for (int i = 0; i < C::kStages; i++) {
+      make_barrier(shared_address(&barriers.k_full[i]), 1);
+      make_barrier(shared_address(&barriers.v_full[i]), 1);
+      make_barrier(shared_address(&barriers.k_empty[i]), C::kGroups);
+      make_barrier(shared_address(&barriers.v_empty[i]), C::kGroups);
+    }
+    show_barriers();
+  }
+  __syncthreads();
+  const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 7, 0);
+  if (group == 0) {
+    give_registers<C::kLoaderRegisters>();
+    if (warp() == 0) {
+      bring_queries<C>(a, block);
+    } else if (threadIdx.x == 32) {
+      bring_keys<C>(a, block);
+    }
+  } else {
+    take_registers<C::kConsumerRegisters>();
+    Consumer<C>(a, block, group - 1).run();
+  }
+}
+
+}  // namespace clary::cuda
+
+#define CLARY_HOPPER(values, accuracy, dim, groups, stages, consumer, loader)                                           \
+  extern "C" __global__ void __launch_bounds__(128 * ((groups) + 1), 1)                                                 \
+      attention_##values##_hopper_##dim(const __grid_constant__ clary::cuda::AttentionArgs a) {                         \
+    clary::cuda::attention<clary::cuda::Tile<dim, groups, stages, consumer, loader>>(a);                                \
+  }
+#include "variants.def"

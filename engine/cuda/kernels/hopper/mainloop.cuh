@@ -1,0 +1,425 @@
+// A warpgroup's 64 rows over their tiles of keys. The arithmetic is mma/mainloop.cuh's, but for S: it starts at 0 and is converted, since
+// wgmma takes a start value only from registers that would have to be set.
+//
+// No products of one warpgroup overlap with its own exponentials: what hides them is that the other warpgroups are elsewhere. Row g comes
+// wholly before row g + 8, so that the second's maximum is found while the first's exponentials are under way.
+#pragma once
+#include "memory.cuh"
+
+namespace clary::cuda {
+
+// What a thread keeps over the tiles: O of rows g and g + 8 of its warp's 16, in fragments as wgmma.cuh has them.
+template <class C>
+struct Accumulators {
+  float out[C::kDim / 2];
+  float sum[2];  // of P since V's last scale, this thread's columns
+  float frame[2];
+};
+
+struct Stage {
+  int index = 0, phase = 0;
+  template <class C>
+  __device__ __forceinline__ void next() {
+    if (++index == C::kStages) index = 0, phase ^= 1;
+  }
+};
+
+// A thread's place.
+__device__ __forceinline__ int in_group() { return static_cast<int>(threadIdx.x) & 127; }
+__device__ __forceinline__ int row_of(int group, int r) {
+  return group * 64 + in_group() / 32 * 16 + (lane() >> 2) + 8 * r;
+}
+
+// Codes of row r from what exponent(i) gives for score i of the row; the A fragments of P V as they stand.
+template <class Exponent>
+__device__ __forceinline__ void row_codes(int r, uint32_t (&p)[4][4], uint32_t& codes, Exponent exponent) {
+#pragma unroll
+  for (int i = 0; i < 8; i++)
+    p[i / 2][i % 2 * 2 + r] = pack_codes(exp2_fast(exponent(4 * i)), exp2_fast(exponent(4 * i + 1)),
+                                         exp2_fast(exponent(4 * i + 2)), exp2_fast(exponent(4 * i + 3)), codes);
+}
+// Score i of row r in a thread's fragment.
+__device__ __forceinline__ constexpr int score_at(int r, int i) { return i / 2 * 4 + 2 * r + i % 2; }
+
+// Scores that all rows see. maxima: what the codes are relative to.
+__device__ __forceinline__ void exponentials(const int (&s)[64], const float (&unit)[2], uint32_t (&p)[4][4],
+                                             uint32_t (&codes)[2], float (&maxima)[2]) {
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    int m[2] = {max(s[score_at(r, 0)], s[score_at(r, 1)]), max(s[score_at(r, 2)], s[score_at(r, 3)])};
+#pragma unroll
+    for (int i = 4; i < 32; i += 4) {
+      m[0] = max(max(m[0], s[score_at(r, i)]), s[score_at(r, i + 1)]);
+      m[1] = max(max(m[1], s[score_at(r, i + 2)]), s[score_at(r, i + 3)]);
+    }
+    int most = max(m[0], m[1]);
+    most = max(most, __shfl_xor_sync(~0u, most, 1));
+    most = max(most, __shfl_xor_sync(~0u, most, 2));
+    const float offset = fma_down(-static_cast<float>(most), unit[r], kOffset);  // down: no code exceeds 255
+    maxima[r] = kOffset - offset;
+    row_codes(r, p, codes[r],
+              [&](int i) { return fmaf(static_cast<float>(s[score_at(r, i)]), unit[r], offset); });
+  }
+}
+
+// The same where rows see only some keys. A row that sees none gets maximum -infinity and codes that do not matter.
+__device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile,
+                                                    const float (&unit)[2], uint32_t (&p)[4][4], uint32_t (&codes)[2],
+                                                    float (&maxima)[2]) {
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const Seen seen = rows[8 * r];
+    const int from = tile * kTileKeys + (lane() & 3) * 2 - seen.first;
+    float most = -kInfinity;
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+      const bool there = static_cast<unsigned>(from + i / 2 * 8 + i % 2) < static_cast<unsigned>(seen.count);
+      const float x = there ? static_cast<float>(s[score_at(r, i)]) : -kInfinity;
+      most = fmaxf(most, x);
+      s[score_at(r, i)] = __float_as_int(x);
+    }
+    most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+    const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
+    const float offset = fma_down(-most, scale, kOffset);
+    maxima[r] = most == -kInfinity ? most : kOffset - offset;
+    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]), scale, offset); });
+  }
+}
+
+// Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame + kFrameLead).
+template <class C>
+__device__ __forceinline__ void enter_frame(float* total, Accumulators<C>& o, const uint32_t (&codes)[2],
+                                            const float (&maxima)[2], float (&factor)[2]) {
+  float ahead[2] = {maxima[0] - o.frame[0], maxima[1] - o.frame[1]};
+  if (__any_sync(~0u, ahead[0] > kFrameReach || ahead[1] > kFrameReach)) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      if (!(ahead[r] > kFrameReach)) continue;
+      const float shrink = exp2_fast(-ahead[r]);
+      ahead[r] = 0;
+      o.frame[r] = maxima[r];
+      o.sum[r] *= shrink;
+      if ((lane() & 3) == 0) total[8 * r] *= shrink;
+#pragma unroll
+      for (int i = 0; i < C::kDim / 4; i++) o.out[i / 2 * 4 + 2 * r + i % 2] *= shrink;
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    factor[r] = exp2_fast(ahead[r] + kFrameLead);
+    o.sum[r] = fmaf(__int_as_float((codes[r] & 0xffff) + (codes[r] >> 16)), factor[r], o.sum[r]);
+  }
+}
+
+// One warpgroup's work: `group` from 0.
+template <class C>
+class Consumer {
+ public:
+  __device__ Consumer(const AttentionArgs& args, Block<C>& block, int group) : a_(args), b_(block), group_(group) {}
+
+  __device__ __forceinline__ void run();
+
+ private:
+  using State = Accumulators<C>;
+  __device__ __forceinline__ bool leads() const { return in_group() == 0; }
+
+  // A tile none of the rows sees.
+  __device__ __forceinline__ void skip() {
+    auto& barriers = b_.barriers;
+    await_bytes(shared_address(&barriers.k_full[stage_.index]), stage_.phase);
+    await_bytes(shared_address(&barriers.v_full[stage_.index]), stage_.phase);
+    if (leads()) {
+      arrive(shared_address(&barriers.k_empty[stage_.index]));
+      arrive(shared_address(&barriers.v_empty[stage_.index]));
+    }
+    stage_.next<C>();
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void step(int slot, int tile, State& o);
+  // V's scales of a block of keys, a thread each.
+  __device__ __forceinline__ void fetch_scales(const Item& item, int block, float* to) {
+#pragma unroll
+    for (int c = in_group(); c < C::kDim; c += 128)
+      copy4(shared_address(to + c), a_.v_scales + static_cast<int64_t>(item.v_block + block) * C::kDim + c);
+    commit_copies();
+  }
+  __device__ __forceinline__ void close_block(State& o);
+  __device__ __forceinline__ void store(int slot, State& o);
+  __device__ __forceinline__ void store_narrow(int slot, const State& o);
+
+  const AttentionArgs& a_;
+  Block<C>& b_;
+  const int group_;
+  Stage stage_;
+};
+
+template <class C>
+template <bool kMasked>
+__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) {
+  const Rows<C>& rows = b_.rows[slot];
+  auto& barriers = b_.barriers;
+  await_bytes(shared_address(&barriers.k_full[stage_.index]), stage_.phase);
+  // before the products: their end lets the next scale come
+  const float k_scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+  int s[64];
+  product_begin();
+  {
+    const uint32_t q = matrix_at(__shfl_sync(~0u, shared_address(b_.q[slot]) + group_ * C::kGroupQ, 0));
+    const uint32_t k = matrix_at(shared_address(b_.k[stage_.index]));
+    constexpr int kSteps = C::kPanel / 32;
+#pragma unroll
+    for (int i = 0; i < C::kDim / 32; i++) {
+      const int panel = i / kSteps, column = i % kSteps * 32;
+      const uint64_t x = descriptor<C::kPanel>(q, panel * 64 * C::kPanel + column);
+      const uint64_t y = descriptor<C::kPanel>(k, panel * C::kKeys * C::kPanel + column);
+      if (i == 0) {
+        multiply_s8<false>(s, x, y);
+      } else {
+        multiply_s8<true>(s, x, y);
+      }
+    }
+  }
+  await_products(s);
+  if (leads()) arrive(shared_address(&barriers.k_empty[stage_.index]));
+
+  uint32_t p[4][4], codes[2] = {0, 0};
+  float unit[2], maxima[2], factor[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    unit[r] = rows.scale[row_of(group_, r)] * k_scale;
+    unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
+  }
+  if constexpr (kMasked) {
+    masked_exponentials(s, &rows.seen[row_of(group_, 0)], tile, unit, p, codes, maxima);
+  } else {
+    exponentials(s, unit, p, codes, maxima);
+  }
+
+  await_bytes(shared_address(&barriers.v_full[stage_.index]), stage_.phase);
+  float* total = &b_.total[row_of(group_, 0)];
+  if constexpr (C::kParts > 1) enter_frame<C>(total, o, codes, maxima, factor);
+  const uint32_t v = matrix_at(shared_address(b_.v[stage_.index]));
+#pragma unroll
+  for (int part = 0; part < C::kParts; part++) {
+    int t[C::kColumns / 2];
+    product_begin();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const uint64_t y = descriptor<C::kKeys>(v, part * C::kColumns * C::kKeys + i * 32);
+      if (i == 0) {
+        multiply_u8<false>(t, p[i], y);
+      } else {
+        multiply_u8<true>(t, p[i], y);
+      }
+    }
+    await_products(t);
+    if (part + 1 == C::kParts && leads()) arrive(shared_address(&barriers.v_empty[stage_.index]));
+    if constexpr (C::kParts == 1) enter_frame<C>(total, o, codes, maxima, factor);
+#pragma unroll
+    for (int i = 0; i < C::kColumns / 2; i++) {
+      float& x = o.out[part * C::kColumns / 2 + i];
+      x = fmaf(__int_as_float(t[i]), factor[i >> 1 & 1], x);
+    }
+  }
+  stage_.next<C>();
+}
+
+// Takes 128 * sum P off and O to the next unit of V.
+template <class C>
+__device__ __forceinline__ void Consumer<C>::close_block(State& o) {
+  float *unit = b_.unit[group_], *ratio = b_.ratio[group_], *next = b_.next[group_];
+  await_copies();
+#pragma unroll
+  for (int c = in_group(); c < C::kDim; c += 128) {
+    const float last = unit[c], now = next[c] < last * kUnitStep ? last * kUnitStep : next[c];
+    ratio[c] = last * reciprocal(now);
+    unit[c] = now;
+  }
+  await_warpgroup(1 + group_);
+  float excess[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const float sum = sum_of_row(o.sum[r]);
+    if ((lane() & 3) == 0) b_.total[row_of(group_, r)] += sum;
+    o.sum[r] = 0;
+    excess[r] = sum * 128.0f;
+  }
+#pragma unroll
+  for (int i = 0; i < C::kDim / 8; i++) {
+    const float* at = ratio + i * 8 + (lane() & 3) * 2;
+#pragma unroll
+    for (int e = 0; e < 2; e++)
+#pragma unroll
+      for (int r = 0; r < 2; r++) o.out[4 * i + 2 * r + e] = (o.out[4 * i + 2 * r + e] - excess[r]) * at[e];
+  }
+}
+
+// Word j of lane t and word t of lane j of each four lanes change places.
+__device__ __forceinline__ void transpose4(uint32_t (&w)[4]) {
+#pragma unroll
+  for (int lanes = 1; lanes <= 2; lanes *= 2) {
+    const bool high = lane() & lanes;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int low = lanes == 1 ? 2 * i : i;
+      const uint32_t other = __shfl_xor_sync(~0u, high ? w[low] : w[low + lanes], lanes);
+      w[low] = high ? other : w[low];
+      w[low + lanes] = high ? w[low + lanes] : other;
+    }
+  }
+}
+
+// Rows of out of any type at addresses of any alignment: through the shared memory of the warpgroup's Q, a quarter of the channels at a time.
+template <class C>
+__device__ __forceinline__ void Consumer<C>::store_narrow(int slot, const State& o) {
+  const Rows<C>& rows = b_.rows[slot];
+  constexpr int kQuarter = C::kDim / 4;
+  const int t = lane() & 3, first_row = group_ * 64 + in_group() / 32 * 16, size = a_.out_kind == kOutF32 ? 4 : 2;
+  float* stage = reinterpret_cast<float*>(b_.q[slot]) + first_row * kQuarter;
+#pragma unroll
+  for (int quarter = 0; quarter < 4; quarter++) {
+    const int first = quarter * kQuarter;
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < C::kDim / 32; i++)
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        stage[((lane() >> 2) + e / 2 * 8) * kQuarter + i * 8 + 2 * t + e % 2] = o.out[first / 2 + 4 * i + e];
+    __syncwarp();
+#pragma unroll 1
+    for (int i = 0; i < 16 && first < a_.channels; i++)
+      if (char* to = rows.out[first_row + i])
+        store_row(to + first * size, stage + i * kQuarter, min(a_.channels - first, kQuarter), a_.out_kind,
+                  a_.out_access);
+  }
+}
+
+// O over its sums to where the rows go: 16 or 8 bytes a lane where addresses allow.
+template <class C>
+__device__ __forceinline__ void Consumer<C>::store(int slot, State& o) {
+  const Rows<C>& rows = b_.rows[slot];
+  const bool part = rows.item.work.shares > 1;
+  const int kind = part ? kOutF32 : a_.out_kind, channels = part ? C::kDim : a_.channels, t = lane() & 3;
+  const bool wide = part || a_.out_wide;
+  await_warpgroup(1 + group_);  // others have written units, and read Q
+  float all[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const float sum = sum_of_row(o.sum[r]);
+    all[r] = sum + b_.total[row_of(group_, r)];
+    const float inverse = all[r] == 0 ? 0.0f : reciprocal(all[r]);
+#pragma unroll
+    for (int i = 0; i < C::kDim / 8; i++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        float& x = o.out[4 * i + 2 * r + e];
+        x = fmaf(sum, -128.0f, x) * inverse * b_.unit[group_][i * 8 + 2 * t + e];
+        if (all[r] == 0) x = 0;
+      }
+  }
+  const auto store_words = [&](auto pack) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      char* to = rows.out[row_of(group_, r)];
+#pragma unroll
+      for (int i = 0; i < C::kDim / 8; i += 4) {
+        uint32_t words[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) words[j] = pack(o.out[4 * (i + j) + 2 * r], o.out[4 * (i + j) + 2 * r + 1]);
+        transpose4(words);
+        if (to && (i + t) * 8 < channels)
+          *reinterpret_cast<Word4*>(to + (i + t) * 16) = {words[0], words[1], words[2], words[3]};
+      }
+    }
+  };
+  if (!wide) {
+    store_narrow(slot, o);
+  } else if (kind == kOutBf16) {
+    store_words([](float x, float y) { return pack_bf16(x, y); });
+  } else if (kind == kOutF16) {
+    store_words([](float x, float y) { return pack_f16(x, y); });
+  } else {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      char* to = rows.out[row_of(group_, r)];
+#pragma unroll
+      for (int i = 0; i < C::kDim / 8; i++) {
+        const float *x = &o.out[4 * i + 2 * r], *y = x + 1;
+        if (to && i * 8 + 2 * t < channels)
+          *reinterpret_cast<uint64_t*>(to + (i * 8 + 2 * t) * 4) =
+              static_cast<uint64_t>(__float_as_uint(*y)) << 32 | __float_as_uint(*x);
+      }
+    }
+  }
+  if (t != 0 || !(part || a_.lse)) return;
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int row = row_of(group_, r);
+    if (!rows.out[row]) continue;
+    const Work& w = rows.item.work;
+    // a sum counts codes, 255 to one, in units of 2^(frame + kFrameLead - 149)
+    const float log2_sum =
+        all[r] == 0 ? -kInfinity : o.frame[r] + (log2_fast(all[r]) + (149.0f - kFrameLead - 7.99435344f));
+    if (part) {
+      a_.part_lse[part_row(a_, w.sequence, w.key_head, w.share, w.rows, w.row + row)] = log2_sum;
+    } else {
+      store_lse(a_, w.sequence, place_of(a_, w.sequence, w.key_head, w.row + row), log2_sum);
+    }
+  }
+}
+
+template <class C>
+__device__ __forceinline__ void Consumer<C>::run() {
+#pragma unroll 1
+  for (int count = 0;; count++) {
+    const int slot = count & 1;
+    await_bytes(shared_address(&b_.barriers.q_full[slot]), count >> 1 & 1);
+    const Item& item = b_.rows[slot].item;
+    if (item.last) return;
+    State o;
+#pragma unroll
+    for (int i = 0; i < C::kDim / 2; i++) o.out[i] = 0;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      o.sum[r] = 0;
+      o.frame[r] = kNoFrame;
+      if ((lane() & 3) == 0) b_.total[row_of(group_, r)] = 0;
+    }
+    await_warpgroup(1 + group_);  // none still reads the last rows' units
+    const Tiles& own = item.groups[group_];
+    int tile = item.begin;
+#pragma unroll 1
+    for (; tile < own.first && tile < item.end; tile++) skip();
+    const int end = own.end;
+    if (tile < end) {
+      fetch_scales(item, tile / C::kBlockTiles, b_.unit[group_]);
+      await_copies();
+    }
+#pragma unroll 1
+    while (tile < end) {
+      if (tile % C::kBlockTiles == 0 && tile > own.first) close_block(o);
+      const int next = (tile / C::kBlockTiles + 1) * C::kBlockTiles, stop = min(next, end);
+      if (next < end) fetch_scales(item, next / C::kBlockTiles, b_.next[group_]);
+#pragma unroll 1
+      while (tile < stop) {
+        if (tile < own.plain || tile >= own.plain_end) {
+          step<true>(slot, tile++, o);
+        } else {
+          const int to = min(stop, own.plain_end);
+#pragma unroll 1
+          do step<false>(slot, tile, o);
+          while (++tile < to);
+        }
+      }
+    }
+    const int all = item.end;
+#pragma unroll 1
+    for (; tile < all; tile++) skip();
+    store(slot, o);
+    arrive(shared_address(&b_.barriers.q_empty[slot]));
+  }
+}
+
+}  // namespace clary::cuda
