@@ -14,11 +14,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import build_images
 
-LIMIT = {64: 500, 128: 570, 256: 730}  # by head_dim: instructions of the loop over tiles that all rows see, re-framing included
+LIMIT = {
+    64: 500,
+    128: 570,
+    256: 730,
+}  # by head_dim: instructions of the loop over tiles that all rows see, re-framing included
 
 
 def functions(cubin: bytes, nvdisasm: str) -> dict[str, list[str]]:
@@ -46,7 +49,9 @@ def tile_loop(lines: list[str]) -> list[str]:
     for i, line in enumerate(lines):
         if branch := re.search(r"\bBRA\b.*`\((\.L\w+)\)", line):
             body = lines[at.get(branch[1], i) : i + 1]
-            if all(any(word in x for x in body) for word in ("GMMA", "MUFU.EX2")) and (not best or len(body) < len(best)):
+            if all(any(word in x for x in body) for word in ("GMMA", "MUFU.EX2")) and (
+                not best or len(body) < len(best)
+            ):
                 best = body
     return best
 
@@ -106,7 +111,9 @@ def main() -> int:
     parser.add_argument("--target", default="sm_90a")
     args = parser.parse_args()
     cubin, _ = build_images.compile_nvrtc(build_images.Unit(args.source, args.target))
-    found = [f"{name}: {what}" for name, lines in functions(cubin, args.nvdisasm).items() for what in findings(name, lines)]
+    found = [
+        f"{name}: {what}" for name, lines in functions(cubin, args.nvdisasm).items() for what in findings(name, lines)
+    ]
     for finding in found:
         print(finding, file=sys.stderr)
     return 1 if found else 0

@@ -101,7 +101,8 @@ TEST(GpuPlan, ForcedPathsRunOrSayWhyNot) {
     for (const CodePath& path : code_paths()) {
       const std::string force = std::string("cuda:") + path.name;
       const Plan plan = plan_for(tokens(1000), d, force.c_str());
-      EXPECT_EQ(static_cast<bool>(plan), path.only ? path.only == d.capability : path.capability <= d.capability) << d.name << " " << force;
+      EXPECT_EQ(static_cast<bool>(plan), path.only ? path.only == d.capability : path.capability <= d.capability)
+          << d.name << " " << force;
       if (plan) {
         EXPECT_EQ(std::string(plan.variant), force + ":int8");
         EXPECT_EQ(&path_of(plan), &path);
@@ -113,7 +114,8 @@ TEST(GpuPlan, ForcedPathsRunOrSayWhyNot) {
 }
 
 TEST(GpuPlan, WhatNamesNothingIsAnError) {
-  for (const char* force : {"cuda:sm90x", "cuda:sm90a", "cuda:int8", "cuda:sm80:int9", "cuda:sm80:f32", "cudax", "cpu", "cpu:avx2"}) {
+  for (const char* force :
+       {"cuda:sm90x", "cuda:sm90a", "cuda:int8", "cuda:sm80:int9", "cuda:sm80:f32", "cudax", "cpu", "cpu:avx2"}) {
     const Plan plan = plan_for(tokens(1000), gpu_named("H200"), force);
     EXPECT_FALSE(plan) << force;
     EXPECT_GT(std::strlen(plan.why.message()), 10u) << force;

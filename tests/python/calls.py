@@ -61,7 +61,13 @@ FP16, TRITON = "sageattention:sageattn_qk_int8_pv_fp16_cuda", "sageattention:sag
 FP8, SM90 = "sageattention:sageattn_qk_int8_pv_fp8_cuda", "sageattention:sageattn_qk_int8_pv_fp8_cuda_sm90"
 VARLEN = "sageattention:sageattn_varlen"
 SAGE3, BLACKWELL = "sageattn3:sageattn3_blackwell", "sageattn:sageattn_blackwell"
-ACCURACY = {SAGE: "standard", FP8: "standard", SM90: "standard", FP16: "high", TRITON: "high"}  # the five on dense tensors
+ACCURACY = {
+    SAGE: "standard",
+    FP8: "standard",
+    SM90: "standard",
+    FP16: "high",
+    TRITON: "high",
+}  # the five on dense tensors
 
 READ_AT = {
     "Comfy-Org/ComfyUI": "05080f6, attn_mask always given at a125cd8",
@@ -316,7 +322,13 @@ def _servers() -> Iterator[Row]:
         lambda f, t: f(t.q, t.k, t.v, is_causal=True), VIDEO, means={"causal": True}, accuracy="fast",
     )  # fmt: skip
     yield Row(
-        SGLANG.replace("sage_attn", "sage_attn3"), SAGE3, lambda f, t: _on_views(f, t, is_causal=False), VIDEO, "NHD", {}, "fast"
+        SGLANG.replace("sage_attn", "sage_attn3"),
+        SAGE3,
+        lambda f, t: _on_views(f, t, is_causal=False),
+        VIDEO,
+        "NHD",
+        {},
+        "fast",
     )
 
 
@@ -493,7 +505,12 @@ def _blocks() -> Iterator[Row]:
         shapes, means={"blocks": (128, 64)},
     )  # fmt: skip
     yield Row(
-        SPARGE, function, lambda f, t: f(t.q, t.k, t.v, t.blocks, tensor_layout="NHD"), shapes, "NHD", {"blocks": (128, 64)}
+        SPARGE,
+        function,
+        lambda f, t: f(t.q, t.k, t.v, t.blocks, tensor_layout="NHD"),
+        shapes,
+        "NHD",
+        {"blocks": (128, 64)},
     )
     yield Row("thu-ml/SpargeAttn README.md", function, lambda f, t: f(t.q, t.k, t.v, mask_id=None), shapes[:1])
     # Thresholds that keep every block, so that the reference is the dense one.
@@ -509,7 +526,10 @@ def _blocks() -> Iterator[Row]:
             lambda f, t: f(t.q, t.k, t.v, simthreshd1=-0.1, cdfthreshd=1.0), shapes[:1],
         )  # fmt: skip
         yield Row(
-            where, "spas_sage_attn:spas_sage2_attn_meansim_topk_cuda", lambda f, t: f(t.q, t.k, t.v, topk=1.0), shapes[:1]
+            where,
+            "spas_sage_attn:spas_sage2_attn_meansim_topk_cuda",
+            lambda f, t: f(t.q, t.k, t.v, topk=1.0),
+            shapes[:1],
         )
     yield Row(
         "ModelTC/LightX2V lightx2v/common/ops/attn/sparge_attn.py", "spas_sage_attn.core:spas_sage2_attn_meansim_topk_cuda",

@@ -57,15 +57,13 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
     most = max(most, __shfl_xor_sync(~0u, most, 2));
     const float offset = fma_down(-static_cast<float>(most), unit[r], kOffset);  // down: no code exceeds 255
     maxima[r] = kOffset - offset;
-    row_codes(r, p, codes[r],
-              [&](int i) { return fmaf(static_cast<float>(s[score_at(r, i)]), unit[r], offset); });
+    row_codes(r, p, codes[r], [&](int i) { return fmaf(static_cast<float>(s[score_at(r, i)]), unit[r], offset); });
   }
 }
 
 // The same where rows see only some keys. A row that sees none gets maximum -infinity and codes that do not matter.
-__device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile,
-                                                    const float (&unit)[2], uint32_t (&p)[4][4], uint32_t (&codes)[2],
-                                                    float (&maxima)[2]) {
+__device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile, const float (&unit)[2],
+                                                    uint32_t (&p)[4][4], uint32_t (&codes)[2], float (&maxima)[2]) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const Seen seen = rows[8 * r];

@@ -49,8 +49,8 @@ struct Memory {
   };
   struct Shared_ {
     alignas(16) uint8_t q[2][C::kQ];  // [warpgroup][panel][64 rows][panel]
-    uint8_t k[C::kStages][C::kK];       // [panel][kKeys][panel]
-    uint8_t v[C::kStages][C::kV];       // [kDim][kKeys]
+    uint8_t k[C::kStages][C::kK];     // [panel][kKeys][panel]
+    uint8_t v[C::kStages][C::kV];     // [kDim][kKeys]
     Rows<C> rows[2];
     float total[C::kRows];  // sum of P before V's last scale
     float k_scale[C::kStages];

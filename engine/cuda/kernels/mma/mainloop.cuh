@@ -12,8 +12,8 @@
 
 namespace clary::cuda {
 
-constexpr int kMagicBits = 0x4b400000;          // 1.5 * 2^23 as a float
-constexpr float kFlatScale = 0.0625f;  // scores per unit of S up to which the exponent is one FMA on S's bits
+constexpr int kMagicBits = 0x4b400000;  // 1.5 * 2^23 as a float
+constexpr float kFlatScale = 0.0625f;   // scores per unit of S up to which the exponent is one FMA on S's bits
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {
