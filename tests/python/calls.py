@@ -223,10 +223,11 @@ def _ring() -> Iterator[Row]:
         FP16: {"pv_accum_dtype": "fp32"}, FP8: {"pv_accum_dtype": "fp32+fp32"}, SM90: {"pv_accum_dtype": "fp32+fp32"},
     }  # fmt: skip
     for function, accuracy in ACCURACY.items():
+        words = accum.get(function, {})
         for causal in (False, True):
             yield Row(
                 YUNCHANG, function,
-                lambda f, t, words=accum.get(function, {}), causal=causal: partial(
+                lambda f, t, words=words, causal=causal: partial(
                     f, tensor_layout="NHD", return_lse=True, **words
                 )(
                     t.q, t.k, t.v, dropout_p=0, softmax_scale=0.1, causal=causal, window_size=(-1, -1), softcap=0.0,
