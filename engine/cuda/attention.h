@@ -14,7 +14,7 @@ namespace clary::cuda {
 // A compiled kernel: a row of kernels/hopper/variants.def or kernels/mma/variants.def.
 struct AttentionVariant {
   const char* image;   // "mma/attention"
-  const char* kernel;  // "attention_u8_plain_128_128x128"
+  const char* kernel;  // "attention_u8_plain_128_128x64"
   int32_t accuracy;    // clary_accuracy it computes: CLARY_STANDARD (u8 P, u8 V) or CLARY_HIGH (16-bit P and V)
   bool mask;           // takes a mask tensor
   int dim;             // padded head_dim of q, k and v: 64, 128 or 256

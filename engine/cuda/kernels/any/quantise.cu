@@ -7,10 +7,10 @@
 
 namespace clary::cuda {
 
-// The table's number is for sm_80 to sm_90. Turing has no MMA for bf16 and f32, and the rotation's shuffles need registers; the
-// compiler for sm_100 and above spills at 64 registers, which four blocks leave.
+// The table's number is for sm_90. Turing has no MMA for bf16 and f32, and the rotation's shuffles need registers; elsewhere the compiler
+// spills at the 64 registers that four blocks leave, from sm_100 on at the 80 of three, too.
 constexpr int blocks_per_sm(int blocks) {
-  const bool one_less = !kHasAmpereMma || (kArch >= 1000 && blocks == 4);
+  const bool one_less = !kHasAmpereMma || (kArch < 900 && blocks == 4) || (kArch >= 1000 && blocks >= 3);
   return one_less && blocks > 1 ? blocks - 1 : blocks;
 }
 

@@ -99,12 +99,15 @@ __device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, const S
       const int64_t samples = mean_samples(mean_sampled(a.mean == kSampledMean, keys), keys);
       const int chunks = static_cast<int>(chunk_count(samples));
       const float* sums = a.k_sums + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.k_chunks * D + i;
-      float parts[kMeanChunks], sum = 0;
+      float sum = 0;
+#pragma unroll 1
+      for (int first = 0; first < chunks; first += 8) {
+        float parts[8];  // in flight at once; for 16 there are no registers
 #pragma unroll
-      for (int c = 0; c < kMeanChunks; c++)
-        parts[c] = c < chunks ? load_fresh(sums + c * D) : 0.0f;  // all in flight at once
+        for (int c = 0; c < 8; c++) parts[c] = first + c < chunks ? load_fresh(sums + (first + c) * D) : 0.0f;
 #pragma unroll
-      for (int c = 0; c < kMeanChunks; c++) sum += parts[c];
+        for (int c = 0; c < 8; c++) sum += parts[c];
+      }
       mean[i] = sum * (-kRotationScale<D> * kSumUnit * reciprocal(static_cast<float>(samples)));
     }
   }
