@@ -2,6 +2,7 @@
 #
 # One GoogleTest executable over the library's own objects (so tests reach what libclary.so hides) and the scalar oracle.
 # Every TEST becomes one ctest entry `name.Suite.Case`. Targets: clary_tests builds all, clary_tests_<label> those with a label.
+# ctest knows a test of several labels as `cuda-gpu`.
 
 include(GoogleTest)
 if(CMAKE_CROSSCOMPILING AND NOT CMAKE_SYSTEM_PROCESSOR STREQUAL CMAKE_HOST_SYSTEM_PROCESSOR)
@@ -32,8 +33,9 @@ function(clary_test name)
     add_dependencies(clary_tests_${label} ${name})
   endforeach()
   set(properties TIMEOUT 600)
-  if(arg_LABELS)
-    list(APPEND properties LABELS "${arg_LABELS}")
+  if(arg_LABELS) # as one: a list does not survive gtest_discover_tests
+    list(JOIN arg_LABELS "-" label)
+    list(APPEND properties LABELS "${label}")
   endif()
   if(arg_ENV)
     list(APPEND properties ENVIRONMENT "${arg_ENV}")

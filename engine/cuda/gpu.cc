@@ -35,7 +35,6 @@ struct State {
   std::vector<LoadedImage> images;
 };
 State* state = new State;
-int ptx_for_test = 0;
 
 Status count_locked(const Driver& d, State& s) {
   if (s.count >= 0) return {};
@@ -182,7 +181,8 @@ CurrentGpu::~CurrentGpu() {
 Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
-  const Archive::Candidates candidates = embedded_images().find(image, g.major, g.minor);
+  const Archive::Candidates candidates =
+      g.ptx ? embedded_images().find(image, g.ptx / 10, g.ptx % 10) : embedded_images().find(image, g.major, g.minor);
   if (candidates.count == 0)
     return Status::error(CLARY_NOT_SUPPORTED, "clary needs a GPU of compute capability 7.5 or newer.",
                          "%s (compute capability %d.%d) is older than any GPU code in this build", g.name, g.major,
@@ -191,8 +191,7 @@ Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* ke
   Status last;
   for (int i = 0; i < candidates.count; i++) {
     const ImageEntry& entry = *candidates.entries[i];
-    const int ptx = g.ptx ? g.ptx : ptx_for_test;
-    if (ptx && (entry.kind != ImageKind::kPtx || entry.sm != ptx)) continue;
+    if (g.ptx && entry.kind != ImageKind::kPtx) continue;
     last = load_kernel(*d, *state, g, entry, name, shared_bytes, kernel);
     if (last || last.code() != CLARY_NOT_SUPPORTED) return last;
   }
@@ -219,8 +218,6 @@ Status launch(const Gpu& g, Stream stream, const Launch& l, void* arguments) {
   return driver_status(*d, d->launch(&config, reinterpret_cast<Function>(l.kernel), &arguments, nullptr),
                        "launching a kernel");
 }
-
-void use_ptx_for_test(int sm) { ptx_for_test = sm; }
 
 void reset_gpus() {
   delete state;

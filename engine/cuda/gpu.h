@@ -14,7 +14,8 @@ struct Gpu {
   int shared_per_block = 0, shared_per_multiprocessor = 0, l2_size = 0;  // bytes
   int clock = 0, memory_clock = 0;                                       // kHz, the highest
   int memory_bus = 0;                                                    // bits
-  int ptx = 0;  // not 0: its kernels come from the PTX for this compute capability (75: sm_75's code on any card)
+  int ptx =
+      0;  // not 0: its kernels come from the newest PTX for this compute capability (75: sm_75's code on any card)
   char name[64] = {0};
 };
 
@@ -53,7 +54,5 @@ Status launch(const Gpu& gpu, Stream stream, const Launch& launch, void* argumen
 
 // Tests only, while nothing else runs. See set_driver_for_test.
 void reset_gpus();
-// From now on every kernel comes from the PTX for `sm` (75: "sm_75"'s code path on any card); 0: the best image again.
-void use_ptx_for_test(int sm);
 
 }  // namespace clary::cuda

@@ -16,17 +16,21 @@ struct AttentionRun {
   std::vector<float> out, lse;  // [B, Hq, Lq, Dv], [B, Hq, Lq]
 };
 
-// Where kernels run. "emu:sm80", "gpu".
+// Where kernels run.
 class Machine {
  public:
   virtual ~Machine() = default;
-  virtual const char* name() const = 0;
-  virtual int sm() const = 0;  // whose code it runs
+  virtual const char* name() const = 0;  // "emu:sm80", "gpu:sm80"
+  virtual int sm() const = 0;            // whose code it runs
+  virtual bool quick() const = 0;        // thousands of calls are a matter of seconds
   // Runs `variant` with all memory that is written poisoned before; another byte than out and lse having changed is a fault.
   virtual AttentionRun run(Instance& instance, const cuda::AttentionVariant& variant) = 0;
 };
-// The machine this test is built for; null with a reason if it is not here.
-Machine* machine(std::string* why);
+Machine* gpu_machine(std::string* why);  // null with a reason if there is none
+Machine* emulated_machine();
+// The attention kernels emulated on codes that a run of the same call left behind (AttentionRun::codes).
+AttentionRun emulate_attention(Instance& instance, const cuda::AttentionVariant& variant,
+                               const std::vector<char>& codes);
 
 // "" or the first fault: against f64 attention of the codes with a bound that follows from rounding P alone, and the contract's rules about rows
 // without keys and values that are not finite.

@@ -14,21 +14,30 @@ namespace {
 class Attention : public testing::Test {
  protected:
   void SetUp() override {
+#ifdef CLARY_EMULATED_SM
+    machine_ = emulated_machine();
+#else
     std::string why;
-    machine_ = machine(&why);
+    machine_ = gpu_machine(&why);
     if (!machine_) GTEST_SKIP() << why;
+#endif
   }
-  // On every variant that serves the case, or on one of them in turn.
-  std::string check(const Case& c, bool all = false) {
-    Instance instance(c);
-    std::vector<const cuda::AttentionVariant*> serving;
+  // Every variant that serves the case.
+  std::vector<const cuda::AttentionVariant*> serving(const Case& c) const {
+    std::vector<const cuda::AttentionVariant*> list;
     int count = 0;
     const cuda::AttentionVariant* variants = cuda::attention_variants(&count);
     for (int i = 0; i < count; i++)
       if (variants[i].dim == cuda::padded_dim(static_cast<int>(std::max(c.D, c.Dv))) &&
           (variants[i].mask || c.mask == Mask::kNone) && variants[i].from_sm <= machine_->sm() &&
           machine_->sm() <= variants[i].to_sm)
-        serving.push_back(&variants[i]);
+        list.push_back(&variants[i]);
+    return list;
+  }
+  // On every variant that serves the case, or on one of them in turn.
+  std::string check(const Case& c, bool all = false) {
+    Instance instance(c);
+    const std::vector<const cuda::AttentionVariant*> serving = this->serving(c);
     for (size_t i = 0; i < serving.size(); i++) {
       if (!all && i != turn_ % serving.size()) continue;
       const std::string fault = attention_fault(instance, machine_->run(instance, *serving[i]));
@@ -163,11 +172,27 @@ TEST_F(Attention, NotFinite) {
   }
 }
 
-// CLARY_FUZZ_COUNT of them; CLARY_FUZZ_FIRST is the first one's seed.
-TEST_F(Attention, Random) {
+// Many calls, in slices that run at the same time.
+constexpr int kSlices = 8;
+class AttentionSlice : public Attention, public testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Of8, AttentionSlice, testing::Range(0, kSlices));
+
+TEST_P(AttentionSlice, EveryLength) {
+  const int step = machine_->quick() ? 1 : 43;
+  for (int64_t Lq = 1 + GetParam(); Lq <= 130; Lq += kSlices * step)
+    for (int64_t Lk = 1 + Lq % step; Lk <= 130; Lk += step) {
+      Case c = base((Lq + Lk) % 3 == 0 ? 128 : (Lq + Lk) % 3 == 1 ? 64 : 40, Lq, Lk);
+      c.causal = static_cast<int32_t>(Lq * 7 + Lk) % 3;
+      ASSERT_EQ(check(c), "");
+    }
+}
+
+// CLARY_FUZZ_COUNT of them in all; CLARY_FUZZ_FIRST is the first one's seed.
+TEST_P(AttentionSlice, Random) {
   const char *count = std::getenv("CLARY_FUZZ_COUNT"), *first = std::getenv("CLARY_FUZZ_FIRST");
   const uint64_t begin = first ? std::strtoull(first, nullptr, 10) : 1;
-  for (uint64_t seed = begin; seed < begin + (count ? std::strtoull(count, nullptr, 10) : 40); seed++) {
+  const uint64_t end = begin + (count ? std::strtoull(count, nullptr, 10) : 40);
+  for (uint64_t seed = begin + static_cast<uint64_t>(GetParam()); seed < end; seed += kSlices) {
     Random r(seed * 7919);
     static const int64_t kDims[] = {1, 8, 40, 64, 72, 80, 96, 128, 160, 192, 256}, kGroups[] = {1, 1, 2, 3, 8};
     static const int32_t kDtypes[] = {CLARY_F16, CLARY_BF16, CLARY_F32};
@@ -202,24 +227,21 @@ TEST_F(Attention, Random) {
   }
 }
 
-double error_of(Machine* m, const Case& c) {
-  Instance instance(c);
-  const Problem p = instance.problem();
-  int count = 0;
-  const cuda::AttentionVariant* v = cuda::attention_variants(&count);
-  while (v->dim != cuda::padded_dim(p.D) || v->from_sm > m->sm()) v++;
-  const AttentionRun r = m->run(instance, *v);
-  return r.fault.empty() ? relative_l2(r.out, reference::exact(p).out) : INFINITY;
-}
 TEST_F(Attention, AgainstF64) {
   for (const int64_t D : {64, 128, 256})
     for (const Data data : {Data::kNormal, Data::kOutlier, Data::kBias}) {
       Case c = base(D, 128, 1024);
       c.Hq = 1, c.data = data, c.out_dtype = CLARY_F32;
-      const double error = error_of(machine_, c);
-      std::printf("  D %d data %d: %.5f\n", static_cast<int>(D), static_cast<int>(data), error);
-      if (data == Data::kNormal) {
-        EXPECT_LE(error, bound(CLARY_STANDARD, "short"));
+      Instance instance(c);
+      const std::vector<double> exact = reference::exact(instance.problem()).out;
+      for (const cuda::AttentionVariant* variant : serving(c)) {
+        const AttentionRun run = machine_->run(instance, *variant);
+        ASSERT_EQ(run.fault, "");
+        const double error = relative_l2(run.out, exact);
+        std::printf("  %s data %d: %.5f\n", variant->kernel, static_cast<int>(data), error);
+        if (data == Data::kNormal) {
+          EXPECT_LE(error, bound(CLARY_STANDARD, "short"));
+        }
       }
     }
 }

@@ -102,8 +102,10 @@ class QuantiseGpu : public testing::Test {
   void SetUp() override {
     int count = 0;
     if (Status s = gpu_count(&count); !s || count == 0) GTEST_SKIP() << "no GPU: " << s.message();
-    ASSERT_TRUE(gpu(0, &gpu_));
-    const Status s = current_.enter(*gpu_, nullptr);
+    const Gpu* first = nullptr;
+    ASSERT_TRUE(gpu(0, &first));
+    gpu_ = *first;
+    const Status s = current_.enter(gpu_, nullptr);
     ASSERT_TRUE(s) << s.message();
   }
 
@@ -145,7 +147,7 @@ class QuantiseGpu : public testing::Test {
         EXPECT_EQ(api.synchronize(), kSuccess);
         EXPECT_EQ(api.capture_begin(stream, 0), kSuccess);
       }
-      s = quantise(*gpu_, r.plan, stream);
+      s = quantise(gpu_, r.plan, stream);
       EXPECT_TRUE(s) << s.message();
       if (graph) {
         EXPECT_EQ(api.capture_end(stream, &captured), kSuccess);
@@ -190,7 +192,7 @@ class QuantiseGpu : public testing::Test {
              name.c_str(), d.differing, d.excess, d.worst_scale);
   }
 
-  const Gpu* gpu_ = nullptr;
+  Gpu gpu_;
   CurrentGpu current_;
   std::map<std::string, test::Difference> worst_;
 };
@@ -283,7 +285,7 @@ TEST_F(QuantiseGpu, Magnitudes) {
 // The code paths of other cards, compiled by this one's driver.
 TEST_F(QuantiseGpu, OlderCards) {
   for (const int sm : {75, 80}) {
-    use_ptx_for_test(sm);
+    gpu_.ptx = sm;
     for (const int32_t dtype : kDtypes)
       for (const int64_t D : {40, 64, 128, 256}) {
         Case c = base(dtype, D, 130, 1100);
@@ -291,7 +293,6 @@ TEST_F(QuantiseGpu, OlderCards) {
         expect_right(test::Instance(c), {.mean = kSampledMean, .v_per_channel = D == 64, .shift = true});
       }
   }
-  use_ptx_for_test(0);
 }
 
 TEST_F(QuantiseGpu, CapturedIntoAGraph) {

@@ -18,12 +18,13 @@ def table(macro: str) -> dict[tuple[str, ...], float]:
 
 
 BOUND, LSE_BOUND, ROUNDING = table("CLARY_BOUND"), table("CLARY_LSE_BOUND"), table("CLARY_ROUNDING")
+GPU_BOUND, GPU_LSE_BOUND = table("CLARY_GPU_BOUND"), table("CLARY_GPU_LSE_BOUND")
 GPU = {name: bound for (name,), bound in table("CLARY_GPU").items()}
 
 
 def use_gpu_bounds() -> None:
     """The GPU's rows, of which `short` holds here: it quantises problems that a CPU would not."""
-    for bounds, on_gpu in ((BOUND, table("CLARY_GPU_BOUND")), (LSE_BOUND, table("CLARY_GPU_LSE_BOUND"))):
+    for bounds, on_gpu in ((BOUND, GPU_BOUND), (LSE_BOUND, GPU_LSE_BOUND)):
         for accuracy in ("high", "standard", "fast"):
             bounds[accuracy, "normal"] = on_gpu[accuracy, "short"]
 

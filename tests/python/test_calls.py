@@ -129,7 +129,9 @@ def test_call(row: Row, shape: Shape, device: str) -> None:
         assert all(row.by_torch in reason for reason in counted["fallbacks"]) and not counted["variants"]
     assert all(torch.equal(x, y) for x, y in zip(before, (t.q, t.k, t.v)))
     out, *lse = answer if isinstance(answer, tuple) else (answer,)
-    assert out.shape == t.q.shape and out.dtype == t.q.dtype and out.device == t.q.device and out.is_contiguous()
+    assert out.shape == t.q.shape and out.dtype == t.q.dtype and out.device == t.q.device
+    if not (row.by_torch or "").startswith("sdpa:"):  # torch's own call has torch's layout
+        assert out.is_contiguous()
     out = out[None] if row.layout == "packed" else out
     out = (out if row.layout == "HND" else out.transpose(1, 2)).double().cpu()
     assert out.isfinite().all()

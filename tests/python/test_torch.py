@@ -251,11 +251,12 @@ def test_fallback_errors_are_counted(qkv: Any) -> None:
 
 
 def test_device_fields(qkv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA tensors reach the library with their device, their stream, and a workspace from torch's allocator."""
+    """CUDA tensors reach the library with their device, their stream, and a workspace that is given back."""
     inputs = tensors(qkv)
     real = _torch.view
     monkeypatch.setattr(_torch, "view", lambda *a: real(*a)._replace(device=3))
-    monkeypatch.setattr(_torch, "stream", lambda device: 0x5000 + device)
+    given_back: list[int] = []
+    monkeypatch.setattr(_torch, "workspace", lambda device, size: (0x5000 + device, 0x7000 + size, given_back.append))
     monkeypatch.setattr(_torch, "signature", lambda *a: None)
     seen = []
 
@@ -268,7 +269,7 @@ def test_device_fields(qkv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     frame.run, frame.variant, frame.workspace_size = run, lambda: b"fake", lambda: 1000
     monkeypatch.setattr(_call, "idle", [frame])
     clary.attention(*inputs)
-    assert [(*row[:2], *row[3:]) for row in seen] == [(1, 3, 1000, 0x5003)] and seen[0][2] != 0
+    assert seen == [(1, 3, 0x7000 + 1000, 1000, 0x5003)] and given_back == [0x7000 + 1000]
     assert bytes(frame.args[_lib.MEMORY_AT :]) == bytes(32)  # no pointer outlives the call
 
 
