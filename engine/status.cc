@@ -21,6 +21,15 @@ void copy(char* to, size_t capacity, const char* from) {
 }
 }  // namespace
 
+Status& Status::operator=(const Status& other) {
+  code_ = other.code_;
+  if (code_ != CLARY_OK && this != &other) {
+    copy(message_, sizeof message_, other.message_);
+    copy(hint_, sizeof hint_, other.hint_);
+  }
+  return *this;
+}
+
 Status Status::error(clary_status_code code, const char* hint, const char* format, ...) {
   Status status;
   status.code_ = code;

@@ -8,18 +8,19 @@ namespace clary {
 class Status {
  public:
   Status() = default;
+  Status(const Status& other) { *this = other; }
+  Status& operator=(const Status& other);
   // printf-style message; `hint` is copied as it is and may be "".
   [[gnu::format(printf, 3, 4)]] static Status error(clary_status_code code, const char* hint, const char* format, ...);
 
   explicit operator bool() const { return code_ == CLARY_OK; }
   clary_status code() const { return code_; }
-  const char* message() const { return message_; }
-  const char* hint() const { return hint_; }
+  const char* message() const { return code_ ? message_ : ""; }
+  const char* hint() const { return code_ ? hint_ : ""; }
 
  private:
   clary_status code_ = CLARY_OK;
-  char message_[240] = {0};
-  char hint_[200] = {0};
+  char message_[240], hint_[200];  // of a failure; else not even cleared
 };
 
 // The last failure and the last variant of this thread, behind clary_last_error() and friends.

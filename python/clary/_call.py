@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import operator
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
@@ -64,8 +64,8 @@ class Backend(Protocol):
     def int32(self, x: Any, q: Any, name: str) -> tuple[int, int, Any]:
         """Pointer, length and owner of a 1-d integer array as int32 where q is."""
 
-    def stream(self, device: int) -> int:
-        """The CUstream the caller works on."""
+    def workspace(self, device: int, size: int) -> tuple[int, int, Callable[[int], Any]]:
+        """The CUstream the caller works on; memory of the caller's allocator for work queued there, and what takes it back."""
 
     def fallback(self, reason: str, a: Arguments) -> Any:
         """Serves a call without the library, or raises NotImplementedError."""
@@ -124,7 +124,7 @@ def attend(backend: Backend, *args: Any) -> Any:
             if status == WORKSPACE_TOO_SMALL:
                 status = frame.run_grown()
         else:
-            status = _run_on_device(frame, backend, out, device, workspace)
+            status = _run_on_device(frame, backend, device, workspace)
         if status == OK:
             frame.counts[frame.variant()] += 1
             return out if lse is None else (out, lse)
@@ -157,14 +157,14 @@ def _fall_back(backend: Backend, reason: str, a: Arguments) -> Any:
     return result
 
 
-def _run_on_device(frame: _lib.Frame, backend: Backend, out: Any, device: int, size: int) -> int:
-    """The workspace comes from the caller's allocator: ordered on the stream, given back once the call is queued."""
-    workspace = backend.empty(out, (-(-size // 4),), True)
-    frame.set_memory(backend.data(workspace), size, backend.stream(device))
+def _run_on_device(frame: _lib.Frame, backend: Backend, device: int, size: int) -> int:
+    stream, workspace, give_back = backend.workspace(device, size)
+    frame.set_memory(workspace, size, stream)
     try:
         return int(frame.run(frame.address))
     finally:
         frame.set_memory(0, 0)
+        give_back(workspace)  # to whoever is next on the stream
 
 
 def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = True) -> tuple[Any, Any, int, list[Any]]:

@@ -106,8 +106,9 @@ def int32(x: Sequence[int], q: Floats, name: str) -> tuple[int, int, Any]:
     return pointer, len(x), values
 
 
-def stream(device: int) -> int:
-    return 0
+def workspace(device: int, size: int) -> tuple[int, int, Any]:
+    memory = Floats((-(-size // 4),), device=device)
+    return 0, memory.on_gpu, lambda _, memory=memory: None
 
 
 def fallback(reason: str, a: _call.Arguments) -> Any:

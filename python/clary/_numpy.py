@@ -75,8 +75,8 @@ def int32(x: Any, q: Any, name: str) -> tuple[int, int, Any]:
     return data(x), x.size, x
 
 
-def stream(device: int) -> int:
-    return 0
+def workspace(device: int, size: int) -> tuple[int, int, Any]:
+    raise NotImplementedError("NumPy arrays are not on a GPU.")
 
 
 def fallback(reason: str, a: _call.Arguments) -> Any:
