@@ -322,6 +322,28 @@ TEST(Build, MakesThePlannedWheelOnce) {
   EXPECT_EQ(b.builds, 3);
 }
 
+TEST(Build, TakesTheRecipeOfTheSourcesAlone) {
+  const std::string recipe =
+      "[package]\nname = \"demo\"\nversion = \"1.0\"\n[matrix]\npython = [\"3.12\"]\nplatform = [\"linux_x86_64\"]\n";
+  const std::string foreign = replace_all(recipe, "demo", "foreign"), named = replace_all(recipe, "demo", "named");
+  PlayedBuild b;
+  b.world.disk.files["clary.toml"] = b.world.disk.files["/here/clary.toml"] = foreign;
+  EXPECT_EQ(b.run({"--dry-run"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + b.wheel + "\n") << "what init would write";
+  EXPECT_NE(b.world.err.text.find("no clary.toml"), std::string::npos);
+  b.world.disk.files["/s/clary.toml"] = recipe;
+  EXPECT_EQ(b.run({"--dry-run"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + b.wheel + "\n");
+  EXPECT_EQ(b.world.err.text, "");
+  b.world.disk.files["/other/named.toml"] = named;
+  EXPECT_EQ(b.run({"--dry-run", "--recipe", "/other/named.toml"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + replace_all(b.wheel, "demo", "named") + "\n");
+  b.world.out.text.clear();
+  EXPECT_EQ(run_clary(b.world.ctx, {"build", "--dry-run", "--out", "/out", "--torch", "2.15", "--cuda", "13.2"}),
+            kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + replace_all(b.wheel, "demo", "foreign") + "\n") << "of this folder";
+}
+
 TEST(Build, ExplainsAFailureAndRepairsItWhenAsked) {
   PlayedBuild b;
   const auto good = b.pip;
