@@ -1,4 +1,5 @@
 // Keys, signatures and manifests: what is believed and what is refused, each refusal with its own words.
+#include "wheel/core/trust.h"
 #include "support.h"
 #include "wheel/core/catalog.h"
 #include "wheel/core/json.h"
@@ -155,6 +156,66 @@ TEST_F(SourceTest, ExpiredIsRefused) {
   EXPECT_EQ(read(), "");
   world.clock.time += 31 * 86400;
   EXPECT_NE(read_offer(world.ctx, {.from = "site"}).error().message.find("expired on 2026-12-21"), std::string::npos);
+}
+
+TEST_F(SourceTest, DamagedMemoryIsNoEmptyOne) {
+  publish({kWheel, "--key", "k.key"});
+  EXPECT_EQ(read(), "");
+  const std::string path = "/h/.config/clary/sources.json", good = world.disk.files[path];
+  world.disk.files.erase("site/latest.json.minisig");
+  for (const std::string& bad : {std::string(), std::string("[]"), std::string("{\"site\": 1}"),
+                                 std::string("{\"site\": {\"serial\": \"1\"}}"), good.substr(0, good.size() / 2)}) {
+    world.disk.files[path] = bad;
+    EXPECT_TRUE(read().starts_with("damaged, ")) << bad;
+    EXPECT_EQ(run_clary(world.ctx, {"sign", "--forget", "site"}), kUsage);
+    EXPECT_EQ(world.disk.files[path], bad);
+  }
+  EXPECT_NE(world.err.text.find("hint: put a copy of it back, or begin anew: rm " + path), std::string::npos);
+  world.disk.files[path] = good;
+  EXPECT_TRUE(read().starts_with("not signed: "));
+}
+
+// What another process writes between our first look and our lock.
+struct BusyDisk : MemoryDisk {
+  std::function<void()> meanwhile;
+  Result<Lock> lock(const std::string& path, int seconds, bool shared) override {
+    if (meanwhile) std::exchange(meanwhile, nullptr)();
+    return MemoryDisk::lock(path, seconds, shared);
+  }
+};
+
+TEST(Trust, KeepsWhatOthersRememberMeanwhile) {
+  MemoryWorld world;
+  world.proc.environment = {{"HOME", "/h"}};
+  BusyDisk disk;
+  Ctx ctx{disk, world.net, world.proc, world.clock, world.out, world.err};
+  const PublicKey key = SecretKey::make().public_key(), next = SecretKey::make().public_key();
+  const auto manifest = [](int64_t serial, const Strings& keys = {}) {
+    Manifest out;
+    out.serial = serial, out.keys = keys;
+    return out;
+  };
+  ASSERT_TRUE(Trust::open(ctx, "")->remember("a", manifest(1), "1", &key));
+  const auto other = [&](int64_t serial, const Strings& keys = {}) {
+    disk.meanwhile = [&, serial, keys] {
+      ASSERT_TRUE(Trust::open(ctx, "")->remember("b", manifest(serial, keys), std::to_string(serial), &next));
+    };
+  };
+  Trust forgetful = *Trust::open(ctx, "");
+  other(7);
+  EXPECT_TRUE(*forgetful.forget("a"));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").serial, 7);
+  EXPECT_EQ(Trust::open(ctx, "")->seen("a").serial, 0);
+  EXPECT_FALSE(*forgetful.forget("a"));
+  // A newer manifest, and with it a newer key, stays.
+  Trust late = *Trust::open(ctx, "");
+  other(9, {next.str()});
+  ASSERT_TRUE(late.remember("b", manifest(8), "8", nullptr));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").serial, 9);
+  EXPECT_EQ(late.seen("b").serial, 9);
+  other(10, {key.str()});
+  ASSERT_TRUE(late.remember("b", manifest(11), "11", nullptr));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").keys, Strings{key.str()});
 }
 
 TEST_F(SourceTest, KeysRotate) {
