@@ -255,6 +255,49 @@ TEST_F(SourceTest, SamePublishedTwiceIsNothing) {
   EXPECT_NE(world.err.text.find("another wheel of that name is published"), std::string::npos);
 }
 
+// A folder of many wheels of hundreds of megabytes: each is read when it comes, not at every publication after.
+TEST_F(SourceTest, WheelsThatAreThereAreNotReadAgain) {
+  struct : MemoryDisk {
+    std::set<std::string> mapped;
+    Result<Mapping> map(const std::string& path) override {
+      if (path.starts_with("site/wheels/")) mapped.insert(base_name(path));
+      return MemoryDisk::map(path);
+    }
+  } disk;
+  disk.files = world.disk.files;
+  Ctx ctx{disk, world.net, world.proc, world.clock, world.out, world.err};
+  const auto put = [&](const std::string& version, const std::string& content = "x = 1\n") {
+    const WheelSpec spec{.version = version,
+                         .tag = "py3-none-any",
+                         .metadata = {"Requires-Python: >=3.9"},
+                         .files = {{"demo/__init__.py", content}}};
+    disk.files["w/" + spec.file_name()] = make_wheel(spec);
+    return spec.file_name();
+  };
+  const auto add = [&](const std::string& name) {
+    disk.mapped.clear(), world.err.text.clear();
+    return run_clary(ctx, {"publish", "w/" + name, "--to", "site", "--key", "k.key"});
+  };
+  const std::string first = put("1.0"), second = put("2.0"), third = put("3.0");
+  ASSERT_EQ(add(first), kFine) << world.err.text;
+  ASSERT_EQ(add(second), kFine) << world.err.text;
+  EXPECT_EQ(disk.mapped, (std::set<std::string>{second}));
+  // The pages are those of a site made from nothing.
+  ASSERT_EQ(run_clary(ctx, {"index", "site/wheels", "--out", "anew"}), kFine) << world.err.text;
+  for (const auto& [path, content] : disk.files) {
+    if (path.starts_with("anew/")) {
+      EXPECT_EQ(content, disk.files["site/" + path.substr(5)]) << path;
+    }
+  }
+  // One that changed under its name is read, and refused if it is not fit.
+  disk.modified["site/wheels/" + first] = 1;
+  ASSERT_EQ(add(third), kFine) << world.err.text;
+  EXPECT_EQ(disk.mapped, (std::set<std::string>{first, third}));
+  disk.files["site/wheels/" + second] += "trailing";
+  EXPECT_EQ(add(put("4.0")), kFinding);
+  EXPECT_NE(world.err.text.find("not fit to be served: " + second), std::string::npos) << world.err.text;
+}
+
 TEST_F(SourceTest, YankedIsNotChosen) {
   publish({kWheel, "--key", "k.key"});
   publish({"--yank", "demo-1.0-py3-none-any.whl", "--reason", "crashes", "--key", "k.key"});
