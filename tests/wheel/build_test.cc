@@ -195,6 +195,47 @@ TEST(Pack, DifferencesAreNamed) {
   EXPECT_EQ(run_clary(world.ctx, {"verify", "--rebuild", "a.whl", "a.whl"}), kFine);
 }
 
+// Programs of others, played; tests/wheel/clients/test_repair.py runs the real ones.
+TEST(Repair, LibrariesAreTakenInAndOnlyInsideIsSearched) {
+  MemoryWorld world;
+  ElfSpec elf = module_spec();
+  elf.needed = {"libc.so.6", "libtbb.so.12"}, elf.runpath = "/build/lib:$ORIGIN/../torch/lib";
+  WheelSpec before{.name = "foreign"}, after = before;
+  const std::string module = "demo/_C.cpython-312-x86_64-linux-gnu.so";
+  before.files.push_back({module, make_elf(elf)});
+  elf.needed = {"libc.so.6", "libtbb-1.so.12"}, elf.runpath = "$ORIGIN/../foreign.libs:/build/lib";
+  after.files.push_back({module, make_elf(elf)});
+  elf.soname = "libtbb-1.so.12", elf.needed = {"libc.so.6"}, elf.runpath = "/build/tbb";
+  after.files.push_back({"foreign.libs/libtbb-1.so.12", make_elf(elf)});
+  const std::string name = before.file_name();
+  world.disk.files[name] = make_wheel(before);
+  world.disk.files["wheelhouse/.repair/a-stopped-run.whl"] = "torn";
+  world.proc.programs["auditwheel"] = world.proc.programs["patchelf"] = {0, "", ""};
+  Strings run_paths;
+  world.proc.act = [&](const Job& job) -> std::optional<Finished> {
+    if (job.argv[0] == "auditwheel") {
+      const auto folder = std::find(job.argv.begin(), job.argv.end(), "--wheel-dir") + 1;
+      world.disk.files[*folder + "/" + name] = make_wheel(after);
+      return Finished{0, "", ""};
+    }
+    run_paths.push_back(job.argv[1] + (job.argv.size() > 3 ? " " + job.argv[2] : ""));
+    return Finished{0, "", ""};
+  };
+  ASSERT_EQ(run_clary(world.ctx, {"repair", name}), kFine) << world.err.text;
+  // Of what auditwheel made, not of what it was given; and what is inside stays.
+  std::sort(run_paths.begin(), run_paths.end());
+  EXPECT_EQ(run_paths, (Strings{"--remove-rpath", "--set-rpath $ORIGIN/../foreign.libs"}));
+  EXPECT_TRUE(world.disk.files.contains("wheelhouse/foreign-1.0-cp312-cp312-manylinux_2_17_x86_64.whl"));
+  EXPECT_FALSE(world.disk.info("wheelhouse/.repair"));
+  const Strings& asked = world.proc.jobs[0].argv;
+  EXPECT_NE(std::find(asked.begin(), asked.end(), "libtorch*"), asked.end()) << "torch's own stay outside";
+
+  world.proc.act = [&](const Job& job) { return std::optional(Finished{1, "", job.argv[0] + " says no\n"}); };
+  world.err.text.clear();
+  EXPECT_EQ(run_clary(world.ctx, {"repair", name}), kFinding);
+  EXPECT_EQ(world.err.text, "error: auditwheel: auditwheel says no\n");
+}
+
 TEST(Command, Repair) {
   MemoryWorld world;
   WheelSpec good, foreign, high;
@@ -279,6 +320,28 @@ TEST(Build, MakesThePlannedWheelOnce) {
   EXPECT_EQ(b.builds, 2);
   ASSERT_EQ(b.run({"--no-reuse"}), kFine);
   EXPECT_EQ(b.builds, 3);
+}
+
+TEST(Build, TakesTheRecipeOfTheSourcesAlone) {
+  const std::string recipe =
+      "[package]\nname = \"demo\"\nversion = \"1.0\"\n[matrix]\npython = [\"3.12\"]\nplatform = [\"linux_x86_64\"]\n";
+  const std::string foreign = replace_all(recipe, "demo", "foreign"), named = replace_all(recipe, "demo", "named");
+  PlayedBuild b;
+  b.world.disk.files["clary.toml"] = b.world.disk.files["/here/clary.toml"] = foreign;
+  EXPECT_EQ(b.run({"--dry-run"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + b.wheel + "\n") << "what init would write";
+  EXPECT_NE(b.world.err.text.find("no clary.toml"), std::string::npos);
+  b.world.disk.files["/s/clary.toml"] = recipe;
+  EXPECT_EQ(b.run({"--dry-run"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + b.wheel + "\n");
+  EXPECT_EQ(b.world.err.text, "");
+  b.world.disk.files["/other/named.toml"] = named;
+  EXPECT_EQ(b.run({"--dry-run", "--recipe", "/other/named.toml"}), kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + replace_all(b.wheel, "demo", "named") + "\n");
+  b.world.out.text.clear();
+  EXPECT_EQ(run_clary(b.world.ctx, {"build", "--dry-run", "--out", "/out", "--torch", "2.15", "--cuda", "13.2"}),
+            kFine);
+  EXPECT_EQ(b.world.out.text, "would build " + replace_all(b.wheel, "demo", "foreign") + "\n") << "of this folder";
 }
 
 TEST(Build, ExplainsAFailureAndRepairsItWhenAsked) {

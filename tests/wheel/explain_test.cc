@@ -115,6 +115,7 @@ constexpr Message kMessages[] = {
     {"signature-wrong", "error: wrong signature: the manifest of hf:a/b is not signed by 0011223344556677"},
     {"manifest-unsigned", "error: not signed: the manifest of https://x.org/latest.json"},
     {"manifest-rolled-back", "error: rolled back: hf:a/b has serial 3, and 4 was seen before"},
+    {"trust-damaged", "error: damaged, so nobody knows which manifests were seen: /root/.config/clary/sources.json"},
 
     // publishing
     {"release-too-large", "HTTP 422: Validation Failed: size must be less than 2147483648"},
@@ -156,6 +157,9 @@ TEST(Explain, ALogFromAFileOrStandardInput) {
   const std::string from_file = world.out.text;
   world.out.text.clear();
   EXPECT_EQ(run_clary(world.ctx, {"explain", "--log", "-"}), kFine);
+  EXPECT_EQ(world.out.text, from_file);
+  world.out.text.clear();
+  EXPECT_EQ(run_clary(world.ctx, {"explain", "-"}), kFine);
   EXPECT_EQ(world.out.text, from_file);
   for (const Message& m : kMessages) EXPECT_NE(from_file.find(std::string(m.code) + ": "), from_file.npos) << m.code;
   EXPECT_NE(from_file.find("line 3: ImportError"), from_file.npos);  // the first that shows it

@@ -1,5 +1,7 @@
 // The real world's implementations: atomic writes, bounded programs, a child's environment.
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -48,6 +50,27 @@ TEST(PosixDisk, SaysWhatItCannotRead) {
   EXPECT_EQ(disk.map("/gone").error().message, "cannot open /gone: No such file or directory");
   EXPECT_TRUE(disk.map(temp_file("empty", ""))->bytes.empty());
   EXPECT_LE(disk.read("/dev/zero", 100)->size(), 100u);
+}
+
+// As a shell, a pipe and a program that starts us through a socket give it.
+TEST(PosixDisk, ReadsStandardInput) {
+  PosixDisk disk;
+  const int kept = dup(0);
+  const auto read_from = [&](int fd) {
+    dup2(fd, 0), close(fd);
+    return *disk.read("/dev/stdin", 1 << 20);
+  };
+  EXPECT_EQ(read_from(open(temp_file("in.txt", "of a file").c_str(), O_RDONLY)), "of a file");
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(write(ends[1], "of a pipe", 9), 9);
+  close(ends[1]);
+  EXPECT_EQ(read_from(ends[0]), "of a pipe");
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  ASSERT_EQ(write(ends[1], "of a socket", 11), 11);
+  close(ends[1]);
+  EXPECT_EQ(read_from(ends[0]), "of a socket");
+  dup2(kept, 0), close(kept);
 }
 
 TEST(PosixDisk, CopiesLinksAndRemovesTrees) {
@@ -119,6 +142,19 @@ TEST(PosixProc, EndsWhatDoesNot) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_FALSE(proc.run({"sh", "-c", "sleep 60 & sleep 60"}, 1));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST(PosixProc, EndsWhatClosedItsOutputs) {
+  PosixProc proc;
+  const auto begin = std::chrono::steady_clock::now();
+  const Result<Finished> late = proc.run({"sh", "-c", "exec >&- 2>&-; sleep 60"}, 1);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().message, "sh did not end within 1 s");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  // One that ends in time is waited for, and one that does not listen is made to end.
+  EXPECT_EQ(proc.run({"sh", "-c", "echo x; exec >&- 2>&-; sleep 0.2; exit 7"}, 30)->exit_code, 7);
+  EXPECT_FALSE(proc.run({"sh", "-c", "trap '' TERM; exec >&- 2>&-; while :; do sleep 1; done"}, 1));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(40));
 }
 
 TEST(PosixProc, ChildrenSeeNoToken) {

@@ -53,24 +53,6 @@ Result<Finished> FakePython::run(const Job& job) {
   return Finished{0, "", ""};
 }
 
-// In memory where there is such a place: thousands of fsync() cost minutes on a disk. Removed at the end.
-struct Scratch {
-  std::string path;
-  Scratch() {
-    std::string form = std::string(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") + "/clary-test-XXXXXX";
-    path = mkdtemp(form.data());
-  }
-  ~Scratch() { fs::remove_all(path); }
-};
-
-std::string fresh_folder(const std::string& name) {
-  static const Scratch scratch;
-  const std::string path = scratch.path + "/" + name;
-  fs::remove_all(path);
-  fs::create_directories(path);
-  return path;
-}
-
 void copy_tree(const std::string& from, const std::string& to) {
   fs::remove_all(to);
   fs::copy(from, to, fs::copy_options::recursive);

@@ -32,7 +32,6 @@ struct RealWorld {
   Ctx ctx{disk, net, proc, clock, out, err};
 };
 
-std::string fresh_folder(const std::string& name);
 void copy_tree(const std::string& from, const std::string& to);
 std::string python_answer(const std::string& prefix);  // what the interpreter says of itself
 

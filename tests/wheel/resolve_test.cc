@@ -228,6 +228,18 @@ TEST_F(ResolveCommand, PinsOfTheEnvironment) {
   EXPECT_EQ(run_clary(world.ctx, {"resolve", "demo==2.2.0", "--from", "w"}), kFinding) << "no wheel for that torch";
 }
 
+TEST_F(ResolveCommand, AnotherMachineIsNoMatterOfThisOne) {
+  world.proc.ran.clear();
+  const Strings args = {"resolve", "demo",   "--from", "w",     "--python", "3.12",     "--torch",
+                        "2.11.0",  "--cuda", "13.0",   "--gpu", "none",     "--driver", "580.65.06"};
+  Strings elsewhere = args;
+  elsewhere.insert(elsewhere.end(), {"--platform", "linux_x86_64"});
+  EXPECT_EQ(run_clary(world.ctx, elsewhere), kFine) << world.err.text;
+  EXPECT_EQ(join(world.proc.ran, "\n"), "") << "a start of an interpreter is most of the time it takes";
+  EXPECT_EQ(run_clary(world.ctx, args), kFine) << world.err.text;
+  EXPECT_NE(join(world.proc.ran, "\n").find("-I -c import json"), std::string::npos);
+}
+
 TEST_F(ResolveCommand, ChainOfTheRecipe) {
   world.disk.files["clary.toml"] =
       "[fallback]\nchain = [{pkg='demo3', when='sm in (100, 120)'}, {pkg='demo==2.1.0', when='sm >= 300'}, "

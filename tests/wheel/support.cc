@@ -1,6 +1,10 @@
 #include "support.h"
 
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -9,12 +13,23 @@
 namespace clary::tool::test {
 namespace {
 
-std::string temp_dir() {
-  static const std::string dir = [] {
-    std::string form = testing::TempDir() + "clary-test-XXXXXX";
-    return std::string(mkdtemp(form.data()));
-  }();
-  return dir;
+namespace fs = std::filesystem;
+
+// In memory where there is such a place that may hold programs: thousands of fsync() cost minutes on a disk.
+struct Scratch {
+  std::string path;
+  Scratch() {
+    struct statvfs memory{};
+    const bool fit = statvfs("/dev/shm", &memory) == 0 && !(memory.f_flag & ST_NOEXEC) && access("/dev/shm", W_OK) == 0;
+    path = (fit ? "/dev/shm" : fs::temp_directory_path().string()) + "/clary-test-XXXXXX";
+    if (!mkdtemp(path.data())) std::abort();
+  }
+  ~Scratch() { fs::remove_all(path); }
+};
+
+const std::string& scratch() {
+  static const Scratch one;
+  return one.path;
 }
 
 }  // namespace
@@ -52,8 +67,16 @@ std::string run_program(const Strings& argv) {
   return done && done->exit_code == 0 ? done->out : "";
 }
 
+std::string fresh_folder(const std::string& name) {
+  const std::string path = scratch() + "/" + name;
+  fs::remove_all(path);
+  fs::create_directories(path);
+  return path;
+}
+
 std::string temp_file(const std::string& name, const std::string& content) {
-  const std::string path = temp_dir() + "/" + name;
+  const std::string folder = scratch() + "/files", path = folder + "/" + name;
+  fs::create_directories(folder);
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }

@@ -99,13 +99,18 @@ std::string transcript(MemoryWorld& world, const Strings& args);
 // Compares with tests/wheel/snapshots/<name>.txt; CLARY_UPDATE_SNAPSHOTS=1 writes it.
 void expect_snapshot(const std::string& name, const std::string& text);
 
+// ---- files on the disk --------------------------------------------------------------------------------------------------
+
+// In one folder that goes when the program ends.
+std::string fresh_folder(const std::string& name);                           // empty; its path
+std::string temp_file(const std::string& name, const std::string& content);  // its path
+
 // ---- other programs -----------------------------------------------------------------------------------------------------
 
 // What `program` prints; skips the running test when it is not there. The Python oracle has the packaging library:
 // CLARY_TEST_PYTHON, .venv/bin/python or python3.
 std::string oracle_python(const std::string& script, const std::string& input);
 std::string run_program(const Strings& argv);
-std::string temp_file(const std::string& name, const std::string& content);  // its path
 
 // Every prefix of a small file, and `flips` single-byte changes spread over it: what a reader must survive.
 void for_each_damage(const std::string& good, size_t flips, const std::function<void(const std::string&)>& see);

@@ -1,4 +1,5 @@
 // Keys, signatures and manifests: what is believed and what is refused, each refusal with its own words.
+#include "wheel/core/trust.h"
 #include "support.h"
 #include "wheel/core/catalog.h"
 #include "wheel/core/json.h"
@@ -157,6 +158,66 @@ TEST_F(SourceTest, ExpiredIsRefused) {
   EXPECT_NE(read_offer(world.ctx, {.from = "site"}).error().message.find("expired on 2026-12-21"), std::string::npos);
 }
 
+TEST_F(SourceTest, DamagedMemoryIsNoEmptyOne) {
+  publish({kWheel, "--key", "k.key"});
+  EXPECT_EQ(read(), "");
+  const std::string path = "/h/.config/clary/sources.json", good = world.disk.files[path];
+  world.disk.files.erase("site/latest.json.minisig");
+  for (const std::string& bad : {std::string(), std::string("[]"), std::string("{\"site\": 1}"),
+                                 std::string("{\"site\": {\"serial\": \"1\"}}"), good.substr(0, good.size() / 2)}) {
+    world.disk.files[path] = bad;
+    EXPECT_TRUE(read().starts_with("damaged, ")) << bad;
+    EXPECT_EQ(run_clary(world.ctx, {"sign", "--forget", "site"}), kUsage);
+    EXPECT_EQ(world.disk.files[path], bad);
+  }
+  EXPECT_NE(world.err.text.find("hint: put a copy of it back, or begin anew: rm " + path), std::string::npos);
+  world.disk.files[path] = good;
+  EXPECT_TRUE(read().starts_with("not signed: "));
+}
+
+// What another process writes between our first look and our lock.
+struct BusyDisk : MemoryDisk {
+  std::function<void()> meanwhile;
+  Result<Lock> lock(const std::string& path, int seconds, bool shared) override {
+    if (meanwhile) std::exchange(meanwhile, nullptr)();
+    return MemoryDisk::lock(path, seconds, shared);
+  }
+};
+
+TEST(Trust, KeepsWhatOthersRememberMeanwhile) {
+  MemoryWorld world;
+  world.proc.environment = {{"HOME", "/h"}};
+  BusyDisk disk;
+  Ctx ctx{disk, world.net, world.proc, world.clock, world.out, world.err};
+  const PublicKey key = SecretKey::make().public_key(), next = SecretKey::make().public_key();
+  const auto manifest = [](int64_t serial, const Strings& keys = {}) {
+    Manifest out;
+    out.serial = serial, out.keys = keys;
+    return out;
+  };
+  ASSERT_TRUE(Trust::open(ctx, "")->remember("a", manifest(1), "1", &key));
+  const auto other = [&](int64_t serial, const Strings& keys = {}) {
+    disk.meanwhile = [&, serial, keys] {
+      ASSERT_TRUE(Trust::open(ctx, "")->remember("b", manifest(serial, keys), std::to_string(serial), &next));
+    };
+  };
+  Trust forgetful = *Trust::open(ctx, "");
+  other(7);
+  EXPECT_TRUE(*forgetful.forget("a"));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").serial, 7);
+  EXPECT_EQ(Trust::open(ctx, "")->seen("a").serial, 0);
+  EXPECT_FALSE(*forgetful.forget("a"));
+  // A newer manifest, and with it a newer key, stays.
+  Trust late = *Trust::open(ctx, "");
+  other(9, {next.str()});
+  ASSERT_TRUE(late.remember("b", manifest(8), "8", nullptr));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").serial, 9);
+  EXPECT_EQ(late.seen("b").serial, 9);
+  other(10, {key.str()});
+  ASSERT_TRUE(late.remember("b", manifest(11), "11", nullptr));
+  EXPECT_EQ(Trust::open(ctx, "")->seen("b").keys, Strings{key.str()});
+}
+
 TEST_F(SourceTest, KeysRotate) {
   publish({kWheel, "--key", "k.key"});
   EXPECT_EQ(read(), "");
@@ -192,6 +253,49 @@ TEST_F(SourceTest, SamePublishedTwiceIsNothing) {
   world.err.text.clear();
   EXPECT_EQ(run_clary(world.ctx, {"publish", kWheel, "--to", "site", "--key", "k.key"}), kFinding);
   EXPECT_NE(world.err.text.find("another wheel of that name is published"), std::string::npos);
+}
+
+// A folder of many wheels of hundreds of megabytes: each is read when it comes, not at every publication after.
+TEST_F(SourceTest, WheelsThatAreThereAreNotReadAgain) {
+  struct : MemoryDisk {
+    std::set<std::string> mapped;
+    Result<Mapping> map(const std::string& path) override {
+      if (path.starts_with("site/wheels/")) mapped.insert(base_name(path));
+      return MemoryDisk::map(path);
+    }
+  } disk;
+  disk.files = world.disk.files;
+  Ctx ctx{disk, world.net, world.proc, world.clock, world.out, world.err};
+  const auto put = [&](const std::string& version, const std::string& content = "x = 1\n") {
+    const WheelSpec spec{.version = version,
+                         .tag = "py3-none-any",
+                         .metadata = {"Requires-Python: >=3.9"},
+                         .files = {{"demo/__init__.py", content}}};
+    disk.files["w/" + spec.file_name()] = make_wheel(spec);
+    return spec.file_name();
+  };
+  const auto add = [&](const std::string& name) {
+    disk.mapped.clear(), world.err.text.clear();
+    return run_clary(ctx, {"publish", "w/" + name, "--to", "site", "--key", "k.key"});
+  };
+  const std::string first = put("1.0"), second = put("2.0"), third = put("3.0");
+  ASSERT_EQ(add(first), kFine) << world.err.text;
+  ASSERT_EQ(add(second), kFine) << world.err.text;
+  EXPECT_EQ(disk.mapped, (std::set<std::string>{second}));
+  // The pages are those of a site made from nothing.
+  ASSERT_EQ(run_clary(ctx, {"index", "site/wheels", "--out", "anew"}), kFine) << world.err.text;
+  for (const auto& [path, content] : disk.files) {
+    if (path.starts_with("anew/")) {
+      EXPECT_EQ(content, disk.files["site/" + path.substr(5)]) << path;
+    }
+  }
+  // One that changed under its name is read, and refused if it is not fit.
+  disk.modified["site/wheels/" + first] = 1;
+  ASSERT_EQ(add(third), kFine) << world.err.text;
+  EXPECT_EQ(disk.mapped, (std::set<std::string>{first, third}));
+  disk.files["site/wheels/" + second] += "trailing";
+  EXPECT_EQ(add(put("4.0")), kFinding);
+  EXPECT_NE(world.err.text.find("not fit to be served: " + second), std::string::npos) << world.err.text;
 }
 
 TEST_F(SourceTest, YankedIsNotChosen) {

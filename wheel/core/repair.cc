@@ -13,14 +13,6 @@ std::string machine_of(const FileFacts& facts) {
   return "";
 }
 
-// $ORIGIN, or below it: nothing outside the wheel.
-bool stays_inside(const std::string& run_path) {
-  for (std::string_view part : split_any(run_path, ":")) {
-    if (!part.starts_with("$ORIGIN") && !part.starts_with("${ORIGIN}")) return false;
-  }
-  return true;
-}
-
 int minor_of(const std::string& policy) { return Platform::of(policy).minor; }
 
 }  // namespace
@@ -51,6 +43,19 @@ Strings foreign_libraries(const FileFacts& facts) {
   return {foreign.begin(), foreign.end()};
 }
 
+std::map<std::string, std::string> mend_run_paths(const std::vector<BinaryFacts>& binaries) {
+  std::map<std::string, std::string> out;
+  for (const BinaryFacts& b : binaries) {
+    const std::vector<std::string_view> all = split_any(b.runpath.empty() ? b.rpath : b.runpath, ":");
+    Strings inside;
+    for (std::string_view path : all) {
+      if (below_origin(path)) inside.emplace_back(path);
+    }
+    if (inside.size() < all.size()) out[b.path] = join(inside, ":");
+  }
+  return out;
+}
+
 Result<RepairPlan> plan_repair(const FileFacts& facts, const std::string& wanted, bool bundle) {
   RepairPlan plan;
   const std::string machine = machine_of(facts);
@@ -74,9 +79,8 @@ Result<RepairPlan> plan_repair(const FileFacts& facts, const std::string& wanted
       const Owner owner = tables().owner_of(soname);
       if (owner != Owner::kSystem && owner != Owner::kOther) left_out.insert(soname + " (" + owner_name(owner) + ")");
     }
-    const std::string& run_path = b.runpath.empty() ? b.rpath : b.runpath;
-    if (!stays_inside(run_path)) plan.run_paths.push_back(b.path);
   }
+  plan.run_paths = mend_run_paths(facts.binaries);
   if (!left_out.empty())
     plan.why.push_back((bundle ? "taken in: " : "left to their own packages: ") +
                        join(Strings(left_out.begin(), left_out.end()), ", "));

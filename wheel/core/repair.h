@@ -1,5 +1,6 @@
 // Making a wheel's platform tag true: what its libraries need decides, torch's and CUDA's own libraries are never taken in.
 #pragma once
+#include <map>
 #include <optional>
 #include <string>
 
@@ -14,11 +15,14 @@ std::optional<Error> platform_fault(const FileFacts& facts, const std::string& p
 // Sonames that the wheel needs and neither holds nor leaves to the system, torch, CUDA, the driver or Python.
 Strings foreign_libraries(const FileFacts& facts);
 
+// Libraries that search outside the wheel, each with what is left of its RUNPATH without those places.
+std::map<std::string, std::string> mend_run_paths(const std::vector<BinaryFacts>& binaries);
+
 struct RepairPlan {
-  std::string platform;          // the tag it will have
-  std::vector<std::string> why;  // in sentences: what decides, what is left out
-  Strings foreign;               // to be taken in: auditwheel's work
-  Strings run_paths;             // members whose RUNPATH leads out of the wheel: patchelf's work
+  std::string platform;                          // the tag it will have
+  std::vector<std::string> why;                  // in sentences: what decides, what is left out
+  Strings foreign;                               // to be taken in: auditwheel's work
+  std::map<std::string, std::string> run_paths;  // mend_run_paths(): patchelf's work
   bool nothing_to_do = false;
 };
 // `wanted`: a policy ("manylinux_2_28"), or auto: the oldest that is true. An error when the libraries need a newer system.

@@ -2,9 +2,51 @@
 
 #include <algorithm>
 
+#include "wheel/core/digest.h"
+#include "wheel/core/json.h"
 #include "wheel/core/verify.h"
 
 namespace clary::tool {
+namespace {
+
+constexpr uint64_t kMostPage = uint64_t{64} << 20;
+
+// What a site's own pages say of the wheel `file`; nothing unless it lies there as it was when they were written.
+std::optional<SiteWheel> as_listed(Ctx& ctx, const std::string& folder, const Json& file) {
+  const std::string name = text_of(file, "filename"), path = folder + "/" + name;
+  const Result<WheelName> parsed = WheelName::parse(name);
+  const std::optional<FileInfo> info = ctx.disk.info(path);
+  if (!parsed || !info || number_of(file, "size", -1) != static_cast<int64_t>(info->size) ||
+      text_of(file, "upload-time") != iso_time(info->modified) || !file.contains("hashes"))
+    return std::nullopt;
+  SiteWheel out{*parsed,    name,          text_of(file["hashes"], "sha256"), text_of(file, "requires-python"), "",
+                info->size, info->modified};
+  const Result<std::string> metadata = ctx.disk.read(path + ".metadata", kMostPage);
+  if (!metadata || !file.contains("core-metadata") || out.sha256.empty() ||
+      text_of(file["core-metadata"], "sha256") != hex(sha256_of(bytes_of(*metadata))))
+    return std::nullopt;
+  out.metadata = *metadata;
+  return out;
+}
+
+// By file name. Wheels of hundreds of megabytes are read and proven when they come, not at each publication after.
+std::map<std::string, SiteWheel> listed_wheels(Ctx& ctx, const std::string& folder, const std::string& site) {
+  std::map<std::string, SiteWheel> out;
+  const Result<Strings> projects = ctx.disk.list(site + "/simple");
+  for (const std::string& project : projects ? *projects : Strings{}) {
+    const std::string path = site + "/simple/" + project + "/index.v1.json";
+    const Result<std::string> text = ctx.disk.read(path, kMostPage);
+    const Result<Json> page = text ? parse_json(*text, path) : text.error();
+    if (!page || !page->is_object()) continue;
+    for (const Json& file : list_of(*page, "files")) {
+      std::optional<SiteWheel> wheel = file.is_object() ? as_listed(ctx, folder, file) : std::nullopt;
+      if (wheel) out.insert({wheel->file, *std::move(wheel)});
+    }
+  }
+  return out;
+}
+
+}  // namespace
 
 std::string refusal(const FileFacts& facts) {
   FileFindings found = verify_facts(facts, Policy{}, Against{});
@@ -20,12 +62,17 @@ std::string refusal(const FileFacts& facts) {
   return "";
 }
 
-Result<std::vector<SiteWheel>> read_site_wheels(Ctx& ctx, const std::string& folder) {
+Result<std::vector<SiteWheel>> read_site_wheels(Ctx& ctx, const std::string& folder,
+                                                const std::map<std::string, SiteWheel>& known) {
   const Result<Strings> names = ctx.disk.list(folder);
   if (!names) return names.error();
   std::vector<SiteWheel> wheels;
   for (const std::string& name : *names) {
     if (!name.ends_with(".whl")) continue;
+    if (const auto found = known.find(name); found != known.end()) {
+      wheels.push_back(found->second);
+      continue;
+    }
     const std::string path = folder + "/" + name;
     const Result<FileFacts> facts = read_facts(ctx, path, {.digests = true, .threads = ctx.proc.cores()});
     if (!facts) return facts.error();
@@ -51,7 +98,7 @@ Result<Done> write_pages(Ctx& ctx, const std::vector<SitePage>& pages, const std
 }
 
 Result<Done> write_site(Ctx& ctx, const std::string& folder, const std::string& site) {
-  Result<std::vector<SiteWheel>> wheels = read_site_wheels(ctx, folder);
+  Result<std::vector<SiteWheel>> wheels = read_site_wheels(ctx, folder, listed_wheels(ctx, folder, site));
   if (!wheels) return wheels.error();
   return write_pages(ctx, make_site(*std::move(wheels), ""), site);
 }

@@ -194,13 +194,12 @@ Result<Applied> apply_patch(Ctx& ctx, const std::string& folder, const std::stri
   if (!ctx.proc.find("git"))
     return Error{"git is not here, and applies " + patch,
                  "install git, or write the change as a [[patch]] of clary.toml"};
+  // No repository, not even the one that the sources are part of: paths count from `folder`, and none may leave it.
   const auto git = [&](const Strings& options) {
-    Strings argv = {"git", "apply", "--unsafe-paths", "--directory=" + folder};
+    Strings argv = {"git", "apply"};
     argv.insert(argv.end(), options.begin(), options.end());
     argv.push_back(patch);
-    // Outside any repository, so that every path counts from `folder`.
-    return ctx.proc.run(
-        {.argv = argv, .seconds = 120, .env = {{"GIT_DIR", "/nonexistent"}, {"GIT_CEILING_DIRECTORIES", "/"}}});
+    return ctx.proc.run({.argv = argv, .seconds = 120, .folder = folder, .env = {{"GIT_DIR", "/nonexistent"}}});
   };
   const Result<Finished> fits = git({"--check"});
   if (!fits) return fits.error();

@@ -76,10 +76,13 @@ Result<Done> place(const std::string& text, Target& t) {
 Result<Target> probe_target(Ctx& ctx, const TargetChoice& choice) {
   Target t;
   const bool version = !choice.python.empty() && choice.python.find_first_not_of("0123456789.t") == choice.python.npos;
+  const bool elsewhere = !choice.platform.empty();
   const std::string venv = ctx.proc.env("VIRTUAL_ENV").value_or("");
   const std::string here = venv.empty() ? "python3" : venv + "/bin/python";
-  if (Result<Done> done = ask(ctx, choice.python.empty() || version ? here : choice.python, t); !done && !version)
-    return done.error();
+  if (!version || !elsewhere) {  // else nothing of this machine's interpreter counts
+    if (Result<Done> done = ask(ctx, choice.python.empty() || version ? here : choice.python, t); !done && !version)
+      return done.error();
+  }
   if (version) {
     const bool nogil = choice.python.ends_with('t');
     const std::string digits = choice.python.substr(0, choice.python.size() - (nogil ? 1 : 0));
@@ -89,10 +92,9 @@ Result<Target> probe_target(Ctx& ctx, const TargetChoice& choice) {
     t.python = t.site = t.prefix = "", t.python_version = digits;
     t.abi = abi_of(digits, "cpython", nogil, "");
   }
-  if (!choice.platform.empty()) {
+  if (elsewhere) {
     if (Result<Done> done = place(choice.platform, t); !done) return done.error();
   }
-  const bool elsewhere = !choice.platform.empty();
   const std::optional<InstalledTorch> torch = t.site.empty() ? std::nullopt : torch_in(ctx, t.site);
   if (torch) t.torch = torch->version, t.cuda = torch->cuda;
   if (const std::string pinned = ctx.proc.env("TORCH_VERSION").value_or(""); !pinned.empty() || !choice.torch.empty()) {

@@ -27,33 +27,45 @@ Result<Trust> Trust::open(Ctx& ctx, const std::string& key) {
       return Error{parsed.error().message + " in " + dir + "/" + name, "remove the file, or put the key back"};
     out.believed_.push_back(*parsed);
   }
+  if (Result<Done> done = out.load(); !done) return done.error();
   return out;
 }
 
 std::string Trust::file() const { return config_dir(ctx_) + "/sources.json"; }
 
-std::map<std::string, Trust::Seen> Trust::load() const {
-  std::map<std::string, Seen> out;
+Result<Done> Trust::load() {
+  sources_.clear();
+  if (!ctx_.disk.info(file())) return Done{};
   const Result<std::string> text = ctx_.disk.read(file(), 16 << 20);
-  const Result<Json> json = text ? parse_json(*text, file()) : text.error();
-  if (!json || !json->is_object()) return out;
+  if (!text) return text.error();
+  const Error damaged{"damaged, so nobody knows which manifests were seen: " + file(),
+                      "put a copy of it back, or begin anew: rm " + shell(file())};
+  const Result<Json> json = parse_json(*text, file());
+  if (!json || !json->is_object()) return damaged;
   for (const auto& [source, seen] : json->items()) {
-    if (seen.is_object()) out[source] = {number_of(seen, "serial"), text_of(seen, "sha256"), strings_of(seen, "keys")};
+    if (!seen.is_object() || number_of(seen, "serial", -1) < 0 || !seen.contains("sha256") || !seen.contains("keys"))
+      return damaged;
+    sources_[source] = {number_of(seen, "serial"), text_of(seen, "sha256"), strings_of(seen, "keys")};
   }
-  return out;
+  return Done{};
 }
 
-Result<Done> Trust::store(const std::map<std::string, Seen>& sources) {
+Result<bool> Trust::update(const std::function<bool(std::map<std::string, Seen>&)>& change) {
+  if (Result<Done> done = ctx_.disk.make_dirs(config_dir(ctx_)); !done) return done.error();
+  const Result<Lock> lock = ctx_.disk.lock(config_dir(ctx_) + "/lock", 60);
+  if (!lock) return lock.error();
+  if (Result<Done> done = load(); !done) return done.error();
+  if (!change(sources_)) return false;
   Json json = Json::object();
-  for (const auto& [source, seen] : sources)
+  for (const auto& [source, seen] : sources_)
     json[source] = {{"serial", seen.serial}, {"sha256", seen.sha256}, {"keys", seen.keys}};
-  return ctx_.disk.write(file(), dump(json));
+  if (Result<Done> done = ctx_.disk.write(file(), dump(json)); !done) return done.error();
+  return true;
 }
 
 Trust::Seen Trust::seen(const std::string& source) const {
-  const std::map<std::string, Seen> all = load();
-  const auto found = all.find(source);
-  return found == all.end() ? Seen{} : found->second;
+  const auto found = sources_.find(source);
+  return found == sources_.end() ? Seen{} : found->second;
 }
 
 bool Trust::expects_signature(const std::string& source) const { return given_ || !seen(source).keys.empty(); }
@@ -87,27 +99,24 @@ Result<Done> Trust::check(const std::string& source, const Manifest& manifest, c
 
 Result<Done> Trust::remember(const std::string& source, const Manifest& manifest, const std::string& sha256,
                              const PublicKey* signer) {
-  const Seen old = seen(source);
-  Seen now{manifest.serial, sha256, old.keys};
-  if (signer && !manifest.keys.empty()) now.keys = manifest.keys;
-  if (signer && now.keys.empty()) now.keys = {signer->str()};
-  if (now.serial == old.serial && now.sha256 == old.sha256 && now.keys == old.keys) return Done{};
-  if (Result<Done> done = ctx_.disk.make_dirs(config_dir(ctx_)); !done) return done;
-  const Result<Lock> lock = ctx_.disk.lock(config_dir(ctx_) + "/lock", 60);
-  if (!lock) return lock.error();
-  std::map<std::string, Seen> all = load();
-  if (all[source].serial > now.serial) return Done{};  // another process saw a newer one meanwhile
-  all[source] = now;
-  return store(all);
+  const auto after = [&](const Seen& old) {
+    Seen now{manifest.serial, sha256, old.keys};
+    if (signer && !manifest.keys.empty()) now.keys = manifest.keys;
+    if (signer && now.keys.empty()) now.keys = {signer->str()};
+    return now;
+  };
+  if (after(seen(source)) == seen(source)) return Done{};
+  const Result<bool> done = update([&](std::map<std::string, Seen>& all) {
+    Seen& old = all[source];
+    if (old.serial > manifest.serial) return false;  // another process saw a newer one meanwhile
+    old = after(old);
+    return true;
+  });
+  return done ? Result<Done>(Done{}) : done.error();
 }
 
 Result<bool> Trust::forget(const std::string& source) {
-  std::map<std::string, Seen> all = load();
-  if (!all.erase(source)) return false;
-  const Result<Lock> lock = ctx_.disk.lock(config_dir(ctx_) + "/lock", 60);
-  if (!lock) return lock.error();
-  if (Result<Done> done = store(all); !done) return done.error();
-  return true;
+  return update([&](std::map<std::string, Seen>& all) { return all.erase(source) > 0; });
 }
 
 }  // namespace clary::tool

@@ -6,6 +6,9 @@
 // The first signed manifest of a source brings its key with it, unless keys are given; from then on only that key counts, or
 // those that a manifest signed by it names in `keys`.
 #pragma once
+#include <functional>
+#include <map>
+
 #include "wheel/core/manifest.h"
 #include "wheel/core/minisign.h"
 
@@ -13,15 +16,17 @@ namespace clary::tool {
 
 class Trust {
  public:
-  // `key`: a public key or its file, given for this run; empty: none.
+  // `key`: a public key or its file, given for this run; empty: none. An error when what is remembered cannot be read: taken
+  // for empty, it would let an old manifest pass for the first.
   static Result<Trust> open(Ctx& ctx, const std::string& key);
 
   struct Seen {
     int64_t serial = 0;
     std::string sha256;
     Strings keys;  // empty: it was never signed
+    bool operator==(const Seen&) const = default;
   };
-  Seen seen(const std::string& source) const;
+  Seen seen(const std::string& source) const;  // nothing of a source that is new
 
   // The keys of which one must have signed; empty: none is known yet, so what comes with the manifest is believed.
   Result<std::vector<PublicKey>> keys_for(const std::string& source) const;
@@ -36,12 +41,14 @@ class Trust {
  private:
   explicit Trust(Ctx& ctx) : ctx_(ctx) {}
   std::string file() const;
-  std::map<std::string, Seen> load() const;
-  Result<Done> store(const std::map<std::string, Seen>& sources);
+  Result<Done> load();
+  // Changes what is remembered, with no other process between reading and writing; false from `change`: nothing is written.
+  Result<bool> update(const std::function<bool(std::map<std::string, Seen>&)>& change);
 
   Ctx& ctx_;
   std::optional<PublicKey> given_;
   std::vector<PublicKey> believed_;
+  std::map<std::string, Seen> sources_;
 };
 
 }  // namespace clary::tool

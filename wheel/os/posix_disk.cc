@@ -102,7 +102,8 @@ Result<Mapping> PosixDisk::map(const std::string& path) {
 }
 
 Result<std::string> PosixDisk::read(const std::string& path, uint64_t at_most) {
-  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // A socket, which standard input is under some parents, cannot be opened by name.
+  const Fd file{path == "/dev/stdin" ? ::fcntl(0, F_DUPFD_CLOEXEC, 0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.fd < 0) return failed("open", path);
   std::string out;
   char block[65536];

@@ -109,6 +109,30 @@ std::optional<std::string> find_in(std::string_view folders, const std::string& 
   return std::nullopt;
 }
 
+// When its time is over a group of processes is asked to end, and then made to.
+class Deadline {
+ public:
+  Deadline(pid_t group, int seconds) : group_(group), at_(Clock::now() + std::chrono::seconds(seconds)) {}
+  bool late() const { return asked_; }
+  bool made_to_end() const { return made_; }
+  int wait_ms() const {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(at_ - Clock::now()).count();
+    return static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX));
+  }
+  void look() {
+    if (Clock::now() < at_ || made_) return;
+    ::kill(-group_, asked_ ? SIGKILL : SIGTERM);
+    made_ = asked_, asked_ = true;
+    at_ = made_ ? Clock::time_point::max() : Clock::now() + std::chrono::seconds(5);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  pid_t group_;
+  Clock::time_point at_;
+  bool asked_ = false, made_ = false;
+};
+
 struct Pipe {
   int fd[2] = {-1, -1};
   bool open() { return ::pipe2(fd, O_CLOEXEC) == 0; }
@@ -158,19 +182,12 @@ Result<Finished> PosixProc::run(const Job& job) {
   const Running registered(pid);
   out.close(1), err.close(1);
 
-  // When the time is over it is asked to end, and then made to.
-  using std::chrono::steady_clock;
   Finished done;
-  auto deadline = steady_clock::now() + std::chrono::seconds(job.seconds);
-  bool late = false;
-  while (out.fd[0] >= 0 || err.fd[0] >= 0) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
+  Deadline deadline(pid, job.seconds);
+  while ((out.fd[0] >= 0 || err.fd[0] >= 0) && !deadline.made_to_end()) {
     pollfd fds[] = {{out.fd[0], POLLIN, 0}, {err.fd[0], POLLIN, 0}};
-    if (left <= 0 || ::poll(fds, 2, static_cast<int>(std::min<int64_t>(left, INT_MAX))) == 0) {
-      ::kill(-pid, late ? SIGKILL : SIGTERM);
-      if (late) break;
-      late = true;
-      deadline = steady_clock::now() + std::chrono::seconds(5);
+    if (::poll(fds, 2, deadline.wait_ms()) == 0) {
+      deadline.look();
       continue;
     }
     for (int i = 0; i < 2; i++) {
@@ -185,11 +202,17 @@ Result<Finished> PosixProc::run(const Job& job) {
       }
       if (n == 0 || (n < 0 && errno != EINTR)) (i ? err : out).close(0);
     }
+    deadline.look();
   }
+  // A child may close its outputs and go on.
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  pid_t ended = 0;
+  for (int ms = 0; (ended = ::waitpid(pid, &status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR);
+       ms = std::min(2 * ms + 1, 50)) {
+    ::poll(nullptr, 0, std::min(ms, deadline.wait_ms()));
+    deadline.look();
   }
-  if (late) return Error{job.argv[0] + format(" did not end within %d s", job.seconds), ""};
+  if (deadline.late()) return Error{job.argv[0] + format(" did not end within %d s", job.seconds), ""};
   done.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return done;
 }

@@ -27,8 +27,10 @@ def make_wheel(
     tag: str = "py3-none-any",
     requires: tuple[str, ...] = (),
     size: int = 0,
+    members: dict[str, pathlib.Path] | None = None,
 ) -> pathlib.Path:
-    """A wheel of one module that knows its version; `size`: and a file of so many bytes that do not compress."""
+    """A wheel of one module that knows its version; `size`: and a file of so many bytes that do not compress; `members`: and
+    these files."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f"version = {version!r}\n".encode(),
@@ -41,12 +43,13 @@ def make_wheel(
                 "",
             ]
         ).encode(),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: {str(tag.endswith('any')).lower()}\nTag: {tag}\n".encode(),
     }
     if size:
         files[f"{name}/data.bin"] = b"".join(
             hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(size // 32)
         )
+    files |= {path: file.read_bytes() for path, file in (members or {}).items()}
     record = ""
     for path, content in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

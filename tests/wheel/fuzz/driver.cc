@@ -1,4 +1,5 @@
 // clary_tool_fuzz TARGET [--runs N] [--seconds S] [--seed N] [--keep FILE] [FILE...]
+// clary_tool_fuzz TARGET --seeds FOLDER: writes the target's seeds there, for libFuzzer to begin with
 //
 // Runs the files (of folders: all of them, sorted), then mutations of them and of the target's seeds. Any compiler, no
 // instrumentation needed; an input that crashes, hangs for 20 s or takes 1 GB is written to FILE (./finding otherwise).
@@ -146,6 +147,7 @@ int run(const Strings& args) {
   uint64_t runs = UINT64_MAX, seed = 1;
   double seconds = 1e9;
   Strings paths;
+  std::string seed_folder;
   const Target* target = args.empty() ? nullptr : find_target(args[0]);
   for (size_t i = 1; i < args.size(); i++) {
     const bool option = args[i].starts_with("--") && i + 1 < args.size();
@@ -157,6 +159,8 @@ int run(const Strings& args) {
       seed = std::strtoull(args[++i].c_str(), nullptr, 10);
     else if (option && args[i] == "--keep")
       keep = args[++i];
+    else if (option && args[i] == "--seeds")
+      seed_folder = args[++i];
     else
       paths.push_back(args[i]);
   }
@@ -164,6 +168,13 @@ int run(const Strings& args) {
     std::fprintf(stderr, "usage: clary_tool_fuzz TARGET [--runs N] [--seconds S] [--seed N] [--keep FILE] [FILE...]\n");
     for (const Target& t : targets()) std::fprintf(stderr, "  %s\n", t.name);
     return 2;
+  }
+  if (!seed_folder.empty()) {
+    std::filesystem::create_directories(seed_folder);
+    int n = 0;
+    for (const std::string& content : target->seeds())
+      std::ofstream(seed_folder + "/seed-" + std::to_string(n++), std::ios::binary) << content;
+    return 0;
   }
   for (int signal : {SIGABRT, SIGALRM, SIGFPE, SIGILL}) std::signal(signal, on_death);
 #ifndef __SANITIZE_ADDRESS__
