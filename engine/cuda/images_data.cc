@@ -5,16 +5,16 @@
 __asm__(
     ".pushsection .rodata.clary_images, \"a\"\n"
     ".balign 64\n"
-    ".hidden clary_images_begin\n.global clary_images_begin\n"
-    "clary_images_begin:\n"
+    ".hidden kImagesBegin\n.global kImagesBegin\n"
+    "kImagesBegin:\n"
     ".incbin \"" CLARY_IMAGES
     "\"\n"
-    ".hidden clary_images_end\n.global clary_images_end\n"
-    "clary_images_end:\n"
+    ".hidden kImagesEnd\n.global kImagesEnd\n"
+    "kImagesEnd:\n"
     ".popsection\n");
 extern "C" {
-[[gnu::visibility("hidden")]] extern const uint8_t clary_images_begin[];
-[[gnu::visibility("hidden")]] extern const uint8_t clary_images_end[];
+[[gnu::visibility("hidden")]] extern const uint8_t kImagesBegin[];
+[[gnu::visibility("hidden")]] extern const uint8_t kImagesEnd[];
 }
 #endif
 
@@ -22,7 +22,7 @@ namespace clary::cuda {
 
 const Archive& embedded_images() {
 #ifdef CLARY_IMAGES
-  static const Archive archive({clary_images_begin, clary_images_end});
+  static const Archive archive({kImagesBegin, kImagesEnd});
 #else
   static const Archive archive;
 #endif
