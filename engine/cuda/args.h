@@ -100,7 +100,7 @@ struct AttentionArgs {
   int32_t blocks;                               // per key head and share; varlen: of all sequences together
   int32_t shares;                               // of a sequence's keys, at most
   int32_t units;                                // shares of the keys of all key heads of all sequences (of one, if varlen)
-  int32_t band;                                 // Hopper: units whose blocks are taken together, longest first
+  int32_t longest_first;                        // Hopper: blocks that see the most keys go first; else units one after the other
   int32_t out_wide;                             // Hopper: rows of out start at, and are, multiples of 16 bytes
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]

@@ -62,7 +62,8 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
   }
 }
 
-// The same where rows see only some keys. A row that sees none gets maximum -infinity and codes that do not matter.
+// The same where rows see only some keys, and for units of any size. A row that sees none gets maximum -infinity and codes that do not
+// matter.
 __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile,
                                                     const float (&unit)[2], uint32_t (&p)[4][4], uint32_t (&codes)[2],
                                                     float (&maxima)[2]) {
@@ -81,9 +82,8 @@ __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* ro
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
     const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
-    const float offset = fma_down(-most, scale, kOffset);
-    maxima[r] = most == -kInfinity ? most : kOffset - offset;
-    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]), scale, offset); });
+    maxima[r] = most == -kInfinity ? most : most * scale;
+    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]) - most, scale, kOffset); });
   }
 }
 
@@ -124,6 +124,11 @@ class Consumer {
   using State = Accumulators<C>;
   __device__ __forceinline__ bool leads() const { return in_group() == 0; }
 
+  // K of the next tile and its scale, which is read before the products, whose end lets the next one come.
+  __device__ __forceinline__ float await_keys() {
+    await_bytes(shared_address(&b_.barriers.k_full[stage_.index]), stage_.phase);
+    return *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+  }
   // A tile none of the rows sees.
   __device__ __forceinline__ void skip() {
     auto& barriers = b_.barriers;
@@ -136,8 +141,9 @@ class Consumer {
     stage_.next<C>();
   }
 
+  // One tile. REQUIRES await_keys().
   template <bool kMasked>
-  __device__ __forceinline__ void step(int slot, int tile, State& o);
+  __device__ __forceinline__ void step(int slot, int tile, float k_scale, State& o);
   // V's scales of a block of keys, a thread each.
   __device__ __forceinline__ void fetch_scales(const Item& item, int block, float* to) {
 #pragma unroll
@@ -157,12 +163,9 @@ class Consumer {
 
 template <class C>
 template <bool kMasked>
-__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) {
+__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_scale, State& o) {
   const Rows<C>& rows = b_.rows[slot];
   auto& barriers = b_.barriers;
-  await_bytes(shared_address(&barriers.k_full[stage_.index]), stage_.phase);
-  // before the products: their end lets the next scale come
-  const float k_scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
   int s[64];
   product_begin();
   {
@@ -393,6 +396,7 @@ __device__ __forceinline__ void Consumer<C>::run() {
 #pragma unroll 1
     for (; tile < own.first && tile < item.end; tile++) skip();
     const int end = own.end;
+    const float steepest = max_or_nan(item.steepest[2 * group_], item.steepest[2 * group_ + 1]);
     if (tile < end) {
       fetch_scales(item, tile / C::kBlockTiles, b_.unit[group_]);
       await_copies();
@@ -404,13 +408,14 @@ __device__ __forceinline__ void Consumer<C>::run() {
       if (next < end) fetch_scales(item, next / C::kBlockTiles, b_.next[group_]);
 #pragma unroll 1
       while (tile < stop) {
-        if (tile < own.plain || tile >= own.plain_end) {
-          step<true>(slot, tile++, o);
-        } else {
+        float k_scale = await_keys();
+        if (tile >= own.plain && tile < own.plain_end && steepest * k_scale <= kFlatScale) {
           const int to = min(stop, own.plain_end);
 #pragma unroll 1
-          do step<false>(slot, tile, o);
-          while (++tile < to);
+          do step<false>(slot, tile, k_scale, o);
+          while (++tile < to && steepest * (k_scale = await_keys()) <= kFlatScale);
+        } else {
+          step<true>(slot, tile++, k_scale, o);
         }
       }
     }

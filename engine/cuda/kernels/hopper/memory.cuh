@@ -26,6 +26,7 @@ struct Item {
   int begin, end;        // tiles that some warpgroup sees
   int last;              // there is none: the work is done
   Tiles groups[4];       // each warpgroup's own, within begin .. end
+  float steepest[8];     // the largest q scale of each 32 rows
 };
 // Keys first .. first + count - 1 are what a row sees.
 struct Seen {
