@@ -77,6 +77,7 @@ QuantiseOptions AttentionVariant::quantise(const Problem& p) const {
   options.v_group = keys;
   options.shift = p.lse.present();
   options.dim = dim;
+  options.v_per_channel = persistent && p.Lk > kScaleKeys;  // up to kScaleKeys keys it is the same
   return options;
 }
 

@@ -107,7 +107,9 @@ std::string attention_fault(const Instance& instance, const AttentionRun& run) {
           const float got = run.out[at * p.Dv + d];
           double sum = 0, scale_max = 0;
           const auto value = [&](int64_t j) {
-            const float scale = v_scales[(kv * a.v_blocks + v_block + j / kScaleKeys) * dim + d];
+            const float scale =
+                v_scales[(kv * a.v_blocks + (a.v_maxima ? (p.varlen() ? index : 0) : v_block + j / kScaleKeys)) * dim +
+                         d];
             scale_max = std::max<double>(scale_max, std::isnan(scale) ? INFINITY : scale);
             return (static_cast<int>(
                         v_codes[kv * a.k_rows * dim + values_offset(dim, a.v_group, static_cast<int>(d), k_row + j)]) -

@@ -94,7 +94,8 @@ __device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int
   w.row = block * kRows;
   if (!a.cu_q && opaque(a.right) != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
   if (w.row >= w.rows) return false;
-  const uint32_t keys = w.sequence.keys, per = Shares<uint32_t>::keys_of_one(w.rows, a.key_heads, keys);  // 64-bit divisions are calls
+  const uint32_t keys = w.sequence.keys,
+                 per = Shares<uint32_t>::keys_of_one(w.rows, a.key_heads, keys);  // 64-bit divisions are calls
   w.shares = keys > per ? static_cast<int>((keys + per - 1) / per) : 1;
   if (w.share >= w.shares) return false;
   w.tile_begin = static_cast<int>(w.share * per / kKeys);

@@ -11,7 +11,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   auto& barriers = block.barriers;
   if (threadIdx.x == 0) {
     for (int i = 0; i < 2; i++) {
-      make_barrier(shared_address(&barriers.q_full[i]), 32);                      // lanes that bring queries
+      make_barrier(shared_address(&barriers.q_full[i]), 32);                     // lanes that bring queries
       make_barrier(shared_address(&barriers.q_empty[i]), 128 * C::kGroups + 1);  // who computes, and who brings keys
     }
     for (int i = 0; i < C::kStages; i++) {
@@ -39,9 +39,9 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
 
 }  // namespace clary::cuda
 
-#define CLARY_HOPPER(values, accuracy, dim, groups, stages, consumer, loader)                                           \
-  extern "C" __global__ void __launch_bounds__(128 * ((groups) + 1), 1)                                                 \
-      attention_##values##_hopper_##dim(const __grid_constant__ clary::cuda::AttentionArgs a) {                         \
-    clary::cuda::attention<clary::cuda::Tile<dim, groups, stages, consumer, loader>>(a);                                \
+#define CLARY_HOPPER(values, accuracy, dim, groups, stages, consumer, loader)                   \
+  extern "C" __global__ void __launch_bounds__(128 * ((groups) + 1), 1)                         \
+      attention_##values##_hopper_##dim(const __grid_constant__ clary::cuda::AttentionArgs a) { \
+    clary::cuda::attention<clary::cuda::Tile<dim, groups, stages, consumer, loader>>(a);        \
   }
 #include "variants.def"

@@ -60,9 +60,11 @@ template <class C>
 __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, Item& i) {
   {
     Work w;
-    const int others = opaque(a.longest_first) ? a.units : a.blocks;  // opaque: nothing of the division is kept for the next item
+    const int others =
+        opaque(a.longest_first) ? a.units : a.blocks;  // opaque: nothing of the division is kept for the next item
     const int slow = item / others, fast = item - slow * others;
-    if (!find_work<C::kRows, C::kKeys>(a, a.longest_first ? slow : fast, a.longest_first ? fast : slow, w)) return false;
+    if (!find_work<C::kRows, C::kKeys>(a, a.longest_first ? slow : fast, a.longest_first ? fast : slow, w))
+      return false;
     __syncwarp();
     if (lane() == 0) i.work = w;
   }
@@ -86,7 +88,7 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
     const int key_head = (a.cu_q ? 0 : w.sequence.index * a.key_heads) + w.key_head;
     i.k_first = key_head * a.k_rows * C::kPanels + w.sequence.k_row;
     i.v_first = key_head * a.k_rows + w.sequence.k_row;
-    i.v_block = key_head * a.v_blocks + w.sequence.v_block;
+    i.v_scale = key_head * a.v_blocks + (a.cu_k ? w.sequence.index : 0);  // one for all keys of the sequence
   }
   __syncwarp();
   return true;

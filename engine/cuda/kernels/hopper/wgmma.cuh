@@ -31,36 +31,39 @@ __device__ __forceinline__ void await_products(int (&d)[kCount]) {
 
 #define CLARY_D4(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
 #define CLARY_D16(i) CLARY_D4(i), CLARY_D4(i + 4), CLARY_D4(i + 8), CLARY_D4(i + 12)
-#define CLARY_LIST32                                                                                                  \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "    \
+#define CLARY_LIST32                                                                                               \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
   "%24, %25, %26, %27, %28, %29, %30, %31"
-#define CLARY_LIST64                                                                                                  \
-  CLARY_LIST32                                                                                                        \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, "  \
+#define CLARY_LIST64                                                                                                 \
+  CLARY_LIST32                                                                                                       \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
   "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 // Scores: s8 by s8, both in shared memory, 128 columns. kAdd: to what d holds.
 template <bool kAdd>
 __device__ __forceinline__ void multiply_s8(int (&d)[64], uint64_t a, uint64_t b) {
-  asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" CLARY_LIST64 "}, %64, %65, p;}"
-               : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
-               : "l"(a), "l"(b), "n"(kAdd));
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" CLARY_LIST64 "}, %64, %65, p;}"
+      : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
+      : "l"(a), "l"(b), "n"(kAdd));
 }
 // P V: u8 by u8, a in registers as mma.m16n8k32 has it; 64 or 128 columns.
 template <bool kAdd>
 __device__ __forceinline__ void multiply_u8(int (&d)[32], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile("{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.u8 {" CLARY_LIST32 "}, {%32, %33, %34, %35}, %36, p;}"
-               : CLARY_D16(0), CLARY_D16(16)
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd));
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.u8 {" CLARY_LIST32 "}, {%32, %33, %34, %35}, %36, p;}"
+      : CLARY_D16(0), CLARY_D16(16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd));
 }
 template <bool kAdd>
 __device__ __forceinline__ void multiply_u8(int (&d)[64], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile("{.reg .pred p; setp.ne.b32 p, %69, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k32.s32.u8.u8 {" CLARY_LIST64 "}, {%64, %65, %66, %67}, %68, p;}"
-               : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd));
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.u8.u8 {" CLARY_LIST64 "}, {%64, %65, %66, %67}, %68, p;}"
+      : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd));
 }
 #undef CLARY_D4
 #undef CLARY_D16
@@ -94,9 +97,7 @@ __device__ __forceinline__ void await_warpgroup(int group) {
 __device__ __forceinline__ void make_barrier(Shared barrier, int count) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
-__device__ __forceinline__ void show_barriers() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
+__device__ __forceinline__ void show_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ __forceinline__ void arrive(Shared barrier) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
 }

@@ -12,7 +12,7 @@
 
 namespace clary::cuda {
 
-constexpr int kMagicBits = 0x4b400000;          // 1.5 * 2^23 as a float
+constexpr int kMagicBits = 0x4b400000;  // 1.5 * 2^23 as a float
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {
