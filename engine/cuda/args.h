@@ -99,9 +99,9 @@ struct AttentionArgs {
   int32_t out_access, lse_access, mask_access;  // Access; kChunks: two channels of out at a time
   int32_t blocks;                               // per key head and share; varlen: of all sequences together
   int32_t shares;                               // of a sequence's keys, at most
-  int32_t units;     // shares of the keys of all key heads of all sequences (of one, if varlen)
-  int32_t band;      // Hopper: units whose blocks are taken together, longest first
-  int32_t out_wide;  // Hopper: rows of out start at, and are, multiples of 16 bytes
+  int32_t units;          // shares of the keys of all key heads of all sequences (of one, if varlen)
+  int32_t longest_first;  // Hopper: blocks that see the most keys go first; else units one after the other
+  int32_t out_wide;       // Hopper: rows of out start at, and are, multiples of 16 bytes
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
   float* part_out;              // [..][part_dim]

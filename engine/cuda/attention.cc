@@ -12,8 +12,6 @@ constexpr int kReserved = 1024;  // bytes of shared memory the driver takes per 
 constexpr int kCombineThreads = 128;
 constexpr int kValueBytes_u8 = 1;
 constexpr bool kMask_plain = false, kMask_mask = true;
-// Bytes of K and V whose blocks are taken together: what leaves room for Q in an L2 of 50 MB.
-constexpr int64_t kBandBytes = 24 << 20;
 
 constexpr AttentionVariant kVariants[] = {
 #define CLARY_HOPPER(values, accuracy, dim, groups, stages, consumer, loader) \
@@ -79,6 +77,7 @@ QuantiseOptions AttentionVariant::quantise(const Problem& p) const {
   options.v_group = keys;
   options.shift = p.lse.present();
   options.dim = dim;
+  options.v_per_channel = persistent && p.Lk > kScaleKeys;  // up to kScaleKeys keys it is the same
   return options;
 }
 
@@ -153,9 +152,7 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
   a.blocks = static_cast<int32_t>(blocks);
   a.shares = static_cast<int32_t>(shares);
   a.units = static_cast<int32_t>(p.Hkv * shares * (p.varlen() ? 1 : p.B));
-  const int64_t unit_bytes = 2 * variant.dim * std::max<int64_t>(most_keys / shares, 1);
-  const bool uneven = a.left != kUnlimited || a.right != kUnlimited;
-  a.band = static_cast<int32_t>(uneven ? std::clamp<int64_t>(kBandBytes / unit_bytes, 1, std::max(a.units, 1)) : 1);
+  a.longest_first = a.left != kUnlimited || a.right != kUnlimited;
   a.part_rows = static_cast<int32_t>(part_rows);
   a.part_dim = variant.dim;
   plan->blocks = p.empty() ? 0 : static_cast<uint32_t>(all);

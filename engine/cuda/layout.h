@@ -146,11 +146,11 @@ CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int
          (rows - 16 * warps) * keys * value_bytes;
 }
 
-// The same of a block on Hopper: two tiles of queries with 20 bytes for each row, stages of K and V, sums per row, V's scales per warpgroup,
-// facts and barriers (kernels/hopper/memory.cuh).
+// The same of a block on Hopper: two tiles of queries with 20 bytes for each row, stages of K and V, V's scales per warpgroup, facts and
+// barriers (kernels/hopper/memory.cuh).
 constexpr int kHopperFacts = 1024;
 CLARY_BOTH constexpr int hopper_shared_bytes(int dim, int rows, int stages) {
-  return 2 * rows * (dim + 20) + 2 * stages * kTileKeys * dim + 4 * rows + rows / 64 * 3 * dim * 4 + kHopperFacts;
+  return 2 * rows * (dim + 20) + 2 * stages * kTileKeys * dim + rows / 64 * dim * 4 + kHopperFacts;
 }
 
 }  // namespace clary::cuda

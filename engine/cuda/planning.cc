@@ -21,23 +21,78 @@ constexpr CodePath kPaths[] = {{"sm75", 75, 0}, {"sm80", 80, 0}, {"sm89", 89, 0}
 struct Rates {
   int capability;  // from here on
   float standard[3], high[3], plain[3], masked[3], f32[3];
+  float ours_masked[3], ours_causal;  // ours with a mask; the share of our rate that is left with causal
+  int rows[3], blocks;                // of a tile of ours; tiles on a multiprocessor at a time
 };
 // docs/cuda.md says where each row comes from.
 constexpr Rates kRates[] = {
-    {75, {600, 720, 550}, {450, 540, 500}, {340, 390, 300}, {300, 340, 260}, {50, 55, 50}},
-    {80, {1300, 1700, 1450}, {950, 1150, 1050}, {1100, 1310, 1150}, {700, 800, 600}, {110, 120, 90}},
-    {86, {1050, 1270, 1150}, {400, 450, 420}, {430, 500, 430}, {300, 340, 260}, {110, 115, 90}},
-    {90, {1560, 1900, 1600}, {1100, 1250, 1150}, {1750, 2380, 2600}, {850, 1150, 1150}, {160, 174, 130}},
-    {100, {600, 720, 650}, {600, 720, 650}, {3000, 4000, 3500}, {700, 800, 600}, {110, 120, 90}},
-    {120, {1050, 1270, 1150}, {400, 450, 420}, {450, 520, 450}, {300, 340, 260}, {110, 115, 90}},
+    {75,
+     {600, 720, 550},
+     {450, 540, 500},
+     {340, 390, 300},
+     {300, 340, 260},
+     {50, 55, 50},
+     {144, 173, 132},
+     0.65f,
+     {128, 128, 128},
+     2},
+    {80,
+     {1300, 1700, 1450},
+     {950, 1150, 1050},
+     {1100, 1310, 1150},
+     {700, 800, 600},
+     {110, 120, 90},
+     {312, 408, 348},
+     0.65f,
+     {128, 128, 128},
+     2},
+    {86,
+     {1050, 1270, 1150},
+     {400, 450, 420},
+     {430, 500, 430},
+     {300, 340, 260},
+     {110, 115, 90},
+     {252, 305, 276},
+     0.65f,
+     {128, 128, 128},
+     2},
+    {90,
+     {2400, 3800, 4400},
+     {1100, 1250, 1150},
+     {1750, 2380, 2600},
+     {850, 1150, 1150},
+     {160, 174, 130},
+     {374, 456, 384},
+     0.85f,
+     {256, 192, 128},
+     1},
+    {100,
+     {600, 720, 650},
+     {600, 720, 650},
+     {3000, 4000, 3500},
+     {700, 800, 600},
+     {110, 120, 90},
+     {144, 173, 156},
+     0.65f,
+     {128, 128, 128},
+     2},
+    {120,
+     {1050, 1270, 1150},
+     {400, 450, 420},
+     {450, 520, 450},
+     {300, 340, 260},
+     {110, 115, 90},
+     {252, 305, 276},
+     0.65f,
+     {128, 128, 128},
+     2},
 };
 // Measured on an H200 (bench/results/gpu-h200.json).
 constexpr double kOverhead = 10e-6;       // seconds a call of ours takes beyond one of SDPA's: launches, host
 constexpr double kPreprocessShare = 0.6;  // of the memory's bandwidth that quantising reaches
 constexpr double kReadShare = 0.75;       // the same of reading K and V
 constexpr double kExtraKeys = 512;        // keys' worth of time that a block of ours takes to begin and end
-constexpr double kMaskShare = 0.24;       // of our rate that is left with a mask
-constexpr double kCausalShare = 0.65, kCausalShareSdpa = 0.88;
+constexpr double kCausalShareSdpa = 0.88;
 
 const Rates& rates_of(int capability) {
   const Rates* found = kRates;
@@ -146,17 +201,19 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
     return std::max(work / (rate * clocks), bytes / (kReadShare * bandwidth)) / std::min(use, 1.0);
   };
   Estimate e{};
-  // Ours: tiles of the padded head_dim; the queries of a key head's group in one block; two blocks on a multiprocessor, to fill
-  // which the keys are shared out where the blocks are few.
-  const double padded = static_cast<double>(padded_dim(dim)) / dim, row_blocks = blocks(queries * group);
-  const double filled = 128 * row_blocks / (queries * group);
+  // Ours: tiles of the padded head_dim; the queries of a key head's group in one tile; where tiles are few the keys are shared out to fill
+  // the card.
+  const double padded = static_cast<double>(padded_dim(dim)) / dim,
+               row_blocks = std::ceil(queries * group / r.rows[at]);
+  const double filled = r.rows[at] * row_blocks / (queries * group);
   const double shares = static_cast<double>(share_count(p.Lq * p.group(), p.Hkv, p.Lk));
-  const double rate = (accuracy == CLARY_HIGH ? r.high : r.standard)[at] * (mask     ? kMaskShare
-                                                                            : causal ? kCausalShare
-                                                                                     : 1);
+  const double rate = accuracy == CLARY_HIGH ? r.high[at]
+                      : mask                 ? r.ours_masked[at]
+                                             : r.standard[at] * (causal ? r.ours_causal : 1);
+  const double rounds = key_heads * row_blocks * shares / (r.blocks * sms);
   e.ours = kOverhead + (q + kv) * (f32 ? 5 : 3) / (kPreprocessShare * bandwidth) +
-           seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate,
-                   key_heads * row_blocks * shares / (2 * sms), q + kv + out * static_cast<double>(p.out.size()));
+           seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate, rounds,
+                   q + kv + out * static_cast<double>(p.out.size()));
   // SDPA: K and V read for every head of a group. Where it takes cuDNN (9.0, 10.0), or anything but flash, few blocks leave
   // multiprocessors idle.
   const bool idles = f32 || mask || d.capability / 10 == 9 || d.capability / 10 == 10;

@@ -39,18 +39,24 @@ struct Head {
   std::vector<double> v;   // [keys][Dv]
 };
 
+// The scales of V for the channels of key j: of its block, or of the whole sequence.
+const float* scales_of(const Codes& c, const Head& h, int64_t j, int dim) {
+  const int64_t block = c.args.v_maxima ? 0 : j / kScaleKeys;
+  return c.v_scales + (h.kv * c.args.v_blocks + h.v_block + block) * dim;
+}
+
 Head head_of(const Problem& p, const Codes& c, const reference::Sequence& s, int64_t index, int64_t head, int dim) {
   Head h = {s, head, s.b * p.Hq + head, s.b * p.Hkv + head / p.group(), 0, 0, 0, {}, {}};
   if (p.varlen()) {
     h.q_row = first_row(s.q_begin, index, kRowPad);
     h.k_row = first_row(s.k_begin, index, kTileKeys);
-    h.v_block = first_row(s.k_begin, index, kScaleKeys) / kScaleKeys;
+    h.v_block = c.args.v_maxima ? index : first_row(s.k_begin, index, kScaleKeys) / kScaleKeys;
   }
   const int64_t k_base = h.kv * c.args.k_rows * dim;
   for (int64_t j = 0; j < s.keys; j++) {
     for (int d = 0; d < dim; d++) h.k.push_back(c.k[k_base + rows_offset(dim, c.args.k_rows, h.k_row + j, d)]);
     for (int d = 0; d < p.Dv; d++) {
-      const float scale = c.v_scales[(h.kv * c.args.v_blocks + h.v_block + j / kScaleKeys) * dim + d];
+      const float scale = scales_of(c, h, j, dim)[d];
       h.v.push_back((c.v[k_base + values_offset(dim, c.args.v_group, d, h.k_row + j)] - 128) *
                     static_cast<double>(scale));
     }
@@ -129,7 +135,7 @@ std::string row_fault(const Problem& p, const Codes& c, const AttentionRun& run,
     }
     if (j % kScaleKeys == 0 || score[j - 1] == -INFINITY)  // a block's first key that is seen
       for (int d = 0; d < p.Dv; d++) {
-        const float scale = c.v_scales[(h.kv * c.args.v_blocks + h.v_block + j / kScaleKeys) * dim + d];
+        const float scale = scales_of(c, h, j, dim)[d];
         scale_max[d] = std::max<double>(scale_max[d], std::isnan(scale) ? INFINITY : scale);
       }
   }

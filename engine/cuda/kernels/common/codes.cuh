@@ -8,9 +8,13 @@ constexpr float kOffset = 7.99435344f - 24.0f;  // log2(255) - 24
 constexpr float kFrameLead = 96.0f;   // O is in units of 2^(frame - kFrameLead - 149): f32 has room for 2^31 more
 constexpr float kFrameReach = 31.0f;  // and a maximum further above its frame becomes the frame
 constexpr float kNoFrame = -3e38f;
+constexpr float kFlatScale = 0.0625f;  // scores per unit of S up to which the exponent is one FMA on S itself
 constexpr float kLeastScale = 1e-37f;
 constexpr float kMostScale = 1.2676506e30f;   // 2^100: larger ones are taken for it, so that nothing overflows
 constexpr float kUnitStep = 8.67361738e-19f;  // 2^-60: V's unit falls by no more at a time
+
+// The larger of two, NaN if one is.
+__device__ __forceinline__ float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
 
 // Sum over the four threads of a row.
 __device__ __forceinline__ float sum_of_row(float x) {

@@ -39,6 +39,8 @@ __device__ __forceinline__ void load_queries(const AttentionArgs& a, Rows<C>& ro
 #pragma unroll 1
   for (int first = 0; first < C::kRows; first += 32) {
     const int64_t own = describe_row<C>(a, rows, first + lane());
+    const float steepest = max_of_warp(rows.scale[first + lane()]);
+    if (lane() == 0) rows.item.steepest[first / 32] = steepest;
 #pragma unroll 1
     for (int i = 0; i < 32; i += kAtOnce) {
       const int row = first + i + lane() / kChunks, in_group = row & 63;
@@ -58,11 +60,11 @@ template <class C>
 __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, Item& i) {
   {
     Work w;
-    // Units in bands, a band's longest tiles first
-    const int per_band = opaque(a.blocks) * a.band;  // opaque: nothing of the divisions is kept for the next item
-    const int band = item / per_band, in_band = item - band * per_band;
-    const int width = min(a.band, a.units - band * a.band);
-    if (!find_work<C::kRows, C::kKeys>(a, in_band / width, band * a.band + in_band % width, w)) return false;
+    const int others =
+        opaque(a.longest_first) ? a.units : a.blocks;  // opaque: nothing of the division is kept for the next item
+    const int slow = item / others, fast = item - slow * others;
+    if (!find_work<C::kRows, C::kKeys>(a, a.longest_first ? slow : fast, a.longest_first ? fast : slow, w))
+      return false;
     __syncwarp();
     if (lane() == 0) i.work = w;
   }
@@ -86,7 +88,7 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
     const int key_head = (a.cu_q ? 0 : w.sequence.index * a.key_heads) + w.key_head;
     i.k_first = key_head * a.k_rows * C::kPanels + w.sequence.k_row;
     i.v_first = key_head * a.k_rows + w.sequence.k_row;
-    i.v_block = key_head * a.v_blocks + w.sequence.v_block;
+    i.v_scale = key_head * a.v_blocks + (a.cu_k ? w.sequence.index : 0);  // one for all keys of the sequence
   }
   __syncwarp();
   return true;

@@ -12,7 +12,7 @@ namespace clary::cuda {
 template <class C>
 struct Accumulators {
   float out[C::kDim / 2];
-  float sum[2];  // of P since V's last scale, this thread's columns
+  float sum[2];  // of P, this thread's columns
   float frame[2];
 };
 
@@ -61,7 +61,8 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
   }
 }
 
-// The same where rows see only some keys. A row that sees none gets maximum -infinity and codes that do not matter.
+// The same where rows see only some keys, and for units of any size. A row that sees none gets maximum -infinity and codes that do not
+// matter.
 __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile, const float (&unit)[2],
                                                     uint32_t (&p)[4][4], uint32_t (&codes)[2], float (&maxima)[2]) {
 #pragma unroll
@@ -79,16 +80,15 @@ __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* ro
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
     const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
-    const float offset = fma_down(-most, scale, kOffset);
-    maxima[r] = most == -kInfinity ? most : kOffset - offset;
-    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]), scale, offset); });
+    maxima[r] = most == -kInfinity ? most : most * scale;
+    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]) - most, scale, kOffset); });
   }
 }
 
 // Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame + kFrameLead).
 template <class C>
-__device__ __forceinline__ void enter_frame(float* total, Accumulators<C>& o, const uint32_t (&codes)[2],
-                                            const float (&maxima)[2], float (&factor)[2]) {
+__device__ __forceinline__ void enter_frame(Accumulators<C>& o, const uint32_t (&codes)[2], const float (&maxima)[2],
+                                            float (&factor)[2]) {
   float ahead[2] = {maxima[0] - o.frame[0], maxima[1] - o.frame[1]};
   if (__any_sync(~0u, ahead[0] > kFrameReach || ahead[1] > kFrameReach)) {
 #pragma unroll
@@ -98,7 +98,6 @@ __device__ __forceinline__ void enter_frame(float* total, Accumulators<C>& o, co
       ahead[r] = 0;
       o.frame[r] = maxima[r];
       o.sum[r] *= shrink;
-      if ((lane() & 3) == 0) total[8 * r] *= shrink;
 #pragma unroll
       for (int i = 0; i < C::kDim / 4; i++) o.out[i / 2 * 4 + 2 * r + i % 2] *= shrink;
     }
@@ -122,6 +121,11 @@ class Consumer {
   using State = Accumulators<C>;
   __device__ __forceinline__ bool leads() const { return in_group() == 0; }
 
+  // K of the next tile and its scale, which is read before the products, whose end lets the next one come.
+  __device__ __forceinline__ float await_keys() {
+    await_bytes(shared_address(&b_.barriers.k_full[stage_.index]), stage_.phase);
+    return *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+  }
   // A tile none of the rows sees.
   __device__ __forceinline__ void skip() {
     auto& barriers = b_.barriers;
@@ -134,16 +138,9 @@ class Consumer {
     stage_.next<C>();
   }
 
+  // One tile. REQUIRES await_keys().
   template <bool kMasked>
-  __device__ __forceinline__ void step(int slot, int tile, State& o);
-  // V's scales of a block of keys, a thread each.
-  __device__ __forceinline__ void fetch_scales(const Item& item, int block, float* to) {
-#pragma unroll
-    for (int c = in_group(); c < C::kDim; c += 128)
-      copy4(shared_address(to + c), a_.v_scales + static_cast<int64_t>(item.v_block + block) * C::kDim + c);
-    commit_copies();
-  }
-  __device__ __forceinline__ void close_block(State& o);
+  __device__ __forceinline__ void step(int slot, int tile, float k_scale, State& o);
   __device__ __forceinline__ void store(int slot, State& o);
   __device__ __forceinline__ void store_narrow(int slot, const State& o);
 
@@ -155,12 +152,9 @@ class Consumer {
 
 template <class C>
 template <bool kMasked>
-__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) {
+__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_scale, State& o) {
   const Rows<C>& rows = b_.rows[slot];
   auto& barriers = b_.barriers;
-  await_bytes(shared_address(&barriers.k_full[stage_.index]), stage_.phase);
-  // before the products: their end lets the next scale come
-  const float k_scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
   int s[64];
   product_begin();
   {
@@ -196,8 +190,7 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) 
   }
 
   await_bytes(shared_address(&barriers.v_full[stage_.index]), stage_.phase);
-  float* total = &b_.total[row_of(group_, 0)];
-  if constexpr (C::kParts > 1) enter_frame<C>(total, o, codes, maxima, factor);
+  if constexpr (C::kParts > 1) enter_frame<C>(o, codes, maxima, factor);
   const uint32_t v = matrix_at(shared_address(b_.v[stage_.index]));
 #pragma unroll
   for (int part = 0; part < C::kParts; part++) {
@@ -214,7 +207,7 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) 
     }
     await_products(t);
     if (part + 1 == C::kParts && leads()) arrive(shared_address(&barriers.v_empty[stage_.index]));
-    if constexpr (C::kParts == 1) enter_frame<C>(total, o, codes, maxima, factor);
+    if constexpr (C::kParts == 1) enter_frame<C>(o, codes, maxima, factor);
 #pragma unroll
     for (int i = 0; i < C::kColumns / 2; i++) {
       float& x = o.out[part * C::kColumns / 2 + i];
@@ -222,36 +215,6 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, State& o) 
     }
   }
   stage_.next<C>();
-}
-
-// Takes 128 * sum P off and O to the next unit of V.
-template <class C>
-__device__ __forceinline__ void Consumer<C>::close_block(State& o) {
-  float *unit = b_.unit[group_], *ratio = b_.ratio[group_], *next = b_.next[group_];
-  await_copies();
-#pragma unroll
-  for (int c = in_group(); c < C::kDim; c += 128) {
-    const float last = unit[c], now = next[c] < last * kUnitStep ? last * kUnitStep : next[c];
-    ratio[c] = last * reciprocal(now);
-    unit[c] = now;
-  }
-  await_warpgroup(1 + group_);
-  float excess[2];
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    const float sum = sum_of_row(o.sum[r]);
-    if ((lane() & 3) == 0) b_.total[row_of(group_, r)] += sum;
-    o.sum[r] = 0;
-    excess[r] = sum * 128.0f;
-  }
-#pragma unroll
-  for (int i = 0; i < C::kDim / 8; i++) {
-    const float* at = ratio + i * 8 + (lane() & 3) * 2;
-#pragma unroll
-    for (int e = 0; e < 2; e++)
-#pragma unroll
-      for (int r = 0; r < 2; r++) o.out[4 * i + 2 * r + e] = (o.out[4 * i + 2 * r + e] - excess[r]) * at[e];
-  }
 }
 
 // Word j of lane t and word t of lane j of each four lanes change places.
@@ -301,19 +264,19 @@ __device__ __forceinline__ void Consumer<C>::store(int slot, State& o) {
   const bool part = rows.item.work.shares > 1;
   const int kind = part ? kOutF32 : a_.out_kind, channels = part ? C::kDim : a_.channels, t = lane() & 3;
   const bool wide = part || a_.out_wide;
-  await_warpgroup(1 + group_);  // others have written units, and read Q
+  await_copies();
+  await_warpgroup(1 + group_);  // others have brought units, and read Q
   float all[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const float sum = sum_of_row(o.sum[r]);
-    all[r] = sum + b_.total[row_of(group_, r)];
+    all[r] = sum_of_row(o.sum[r]);
     const float inverse = all[r] == 0 ? 0.0f : reciprocal(all[r]);
 #pragma unroll
     for (int i = 0; i < C::kDim / 8; i++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         float& x = o.out[4 * i + 2 * r + e];
-        x = fmaf(sum, -128.0f, x) * inverse * b_.unit[group_][i * 8 + 2 * t + e];
+        x = fmaf(all[r], -128.0f, x) * inverse * b_.unit[group_][i * 8 + 2 * t + e];
         if (all[r] == 0) x = 0;
       }
   }
@@ -383,7 +346,6 @@ __device__ __forceinline__ void Consumer<C>::run() {
     for (int r = 0; r < 2; r++) {
       o.sum[r] = 0;
       o.frame[r] = kNoFrame;
-      if ((lane() & 3) == 0) b_.total[row_of(group_, r)] = 0;
     }
     await_warpgroup(1 + group_);  // none still reads the last rows' units
     const Tiles& own = item.groups[group_];
@@ -391,25 +353,21 @@ __device__ __forceinline__ void Consumer<C>::run() {
 #pragma unroll 1
     for (; tile < own.first && tile < item.end; tile++) skip();
     const int end = own.end;
-    if (tile < end) {
-      fetch_scales(item, tile / C::kBlockTiles, b_.unit[group_]);
-      await_copies();
-    }
+    const float steepest = max_or_nan(item.steepest[2 * group_], item.steepest[2 * group_ + 1]);
+#pragma unroll
+    for (int c = in_group(); c < C::kDim; c += 128)
+      copy4(shared_address(&b_.unit[group_][c]), a_.v_scales + static_cast<int64_t>(item.v_scale) * C::kDim + c);
+    commit_copies();
 #pragma unroll 1
     while (tile < end) {
-      if (tile % C::kBlockTiles == 0 && tile > own.first) close_block(o);
-      const int next = (tile / C::kBlockTiles + 1) * C::kBlockTiles, stop = min(next, end);
-      if (next < end) fetch_scales(item, next / C::kBlockTiles, b_.next[group_]);
+      float k_scale = await_keys();
+      if (tile >= own.plain && tile < own.plain_end && steepest * k_scale <= kFlatScale) {
+        const int to = min(end, own.plain_end);
 #pragma unroll 1
-      while (tile < stop) {
-        if (tile < own.plain || tile >= own.plain_end) {
-          step<true>(slot, tile++, o);
-        } else {
-          const int to = min(stop, own.plain_end);
-#pragma unroll 1
-          do step<false>(slot, tile, o);
-          while (++tile < to);
-        }
+        do step<false>(slot, tile, k_scale, o);
+        while (++tile < to && steepest * (k_scale = await_keys()) <= kFlatScale);
+      } else {
+        step<true>(slot, tile++, k_scale, o);
       }
     }
     const int all = item.end;

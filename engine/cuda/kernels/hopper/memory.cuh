@@ -15,17 +15,17 @@ struct Tile {
   static constexpr int kPanel = panel_width(D), kPanels = D / kPanel;
   static constexpr int kColumns = D < 128 ? D : 128, kParts = D / kColumns;  // P V: columns at a time
   static constexpr int kGroupQ = 64 * D, kQ = kGroups * kGroupQ, kK = kKeys * D, kV = kKeys * D;
-  static constexpr int kBlockTiles = kScaleKeys / kKeys;  // that share V's scales
 };
 
 // What is the same for all rows of a tile of queries, and which tiles of keys they see.
 struct Item {
   Work work;
   int k_first, v_first;  // the sequence's first row among K's of all heads and panels, and among V's of all heads
-  int v_block;           // its first block of V scales
+  int v_scale;           // its row of V's scales
   int begin, end;        // tiles that some warpgroup sees
   int last;              // there is none: the work is done
   Tiles groups[4];       // each warpgroup's own, within begin .. end
+  float steepest[8];     // the largest q scale of each 32 rows
 };
 // Keys first .. first + count - 1 are what a row sees.
 struct Seen {
@@ -52,10 +52,8 @@ struct Memory {
     uint8_t k[C::kStages][C::kK];     // [panel][kKeys][panel]
     uint8_t v[C::kStages][C::kV];     // [kDim][kKeys]
     Rows<C> rows[2];
-    float total[C::kRows];  // sum of P before V's last scale
     float k_scale[C::kStages];
-    // Each warpgroup's own, per channel: what O's unit is in V's codes, the last over it, and the scale that comes next.
-    float unit[C::kGroups][C::kDim], ratio[C::kGroups][C::kDim], next[C::kGroups][C::kDim];
+    float unit[C::kGroups][C::kDim];  // V's scales
     Barriers barriers;
   };
 };

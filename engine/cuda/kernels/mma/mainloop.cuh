@@ -13,7 +13,6 @@
 namespace clary::cuda {
 
 constexpr int kMagicBits = 0x4b400000;  // 1.5 * 2^23 as a float
-constexpr float kFlatScale = 0.0625f;   // scores per unit of S up to which the exponent is one FMA on S's bits
 
 template <int D, int kRows_, int kKeys_, int kWarps_, bool kMask_>
 struct Tile {
@@ -147,9 +146,6 @@ __device__ __forceinline__ float mask_value(const char* p, int kind) {
   const float y = x * 1.44269504f;
   return fabsf(x) < kInfinity && !(fabsf(y) < 1e38f) ? copysignf(1e38f, x) : y;
 }
-
-// The larger of two, NaN if one is.
-__device__ __forceinline__ float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
 
 // The same for any scores: rows that see only some keys, units of any size, and if kMask a mask. A row that sees no key gets maximum
 // -infinity and codes that do not matter.
