@@ -20,6 +20,13 @@ struct LoadedKernel {
   Kernel kernel;
   uint64_t ready = 0;  // bit per device on which its code is loaded
 };
+// What find_kernel() has answered before.
+struct FoundKernel {
+  int ordinal, ptx;
+  const char* image;  // the archive's
+  char name[40];
+  Kernel kernel;
+};
 struct LoadedImage {
   const ImageEntry* entry;
   Library library;
@@ -33,6 +40,7 @@ struct State {
   std::array<std::unique_ptr<Gpu>, kMaxGpus> gpus;
   std::array<Context, kMaxGpus> contexts = {};
   std::vector<LoadedImage> images;
+  std::vector<FoundKernel> found;
 };
 State* state = new State;
 
@@ -181,18 +189,25 @@ CurrentGpu::~CurrentGpu() {
 Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
+  const std::lock_guard lock(state->mutex);
+  for (const FoundKernel& f : state->found)
+    if (f.ordinal == g.ordinal && f.ptx == g.ptx && std::strcmp(f.name, name) == 0 && std::strcmp(f.image, image) == 0)
+      return *kernel = f.kernel, Status();
   const Archive::Candidates candidates =
       g.ptx ? embedded_images().find(image, g.ptx / 10, g.ptx % 10) : embedded_images().find(image, g.major, g.minor);
   if (candidates.count == 0)
     return Status::error(CLARY_NOT_SUPPORTED, "clary needs a GPU of compute capability 7.5 or newer.",
                          "%s (compute capability %d.%d) is older than any GPU code in this build", g.name, g.major,
                          g.minor);
-  const std::lock_guard lock(state->mutex);
   Status last;
   for (int i = 0; i < candidates.count; i++) {
     const ImageEntry& entry = *candidates.entries[i];
     if (g.ptx && entry.kind != ImageKind::kPtx) continue;
     last = load_kernel(*d, *state, g, entry, name, shared_bytes, kernel);
+    if (last) {
+      FoundKernel& f = state->found.emplace_back(FoundKernel{g.ordinal, g.ptx, entry.name, {}, *kernel});
+      std::snprintf(f.name, sizeof f.name, "%s", name);
+    }
     if (last || last.code() != CLARY_NOT_SUPPORTED) return last;
   }
   return Status::error(

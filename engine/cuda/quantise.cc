@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "engine/quant/formats.h"
 
@@ -39,7 +38,25 @@ struct Layout {
   }
 };
 
-const char* suffix(int32_t dtype) { return dtype == CLARY_F16 ? "f16" : dtype == CLARY_BF16 ? "bf16" : "f32"; }
+constexpr int32_t kDtype_f16 = CLARY_F16, kDtype_bf16 = CLARY_BF16, kDtype_f32 = CLARY_F32;
+constexpr struct {
+  int32_t dtype;
+  int dim;  // 0: statistics
+  const char* name;
+} kKernels[] = {
+#define CLARY_STATISTICS(dtype, type) {kDtype_##dtype, 0, "statistics_" #dtype},
+#define CLARY_QUANTISE(dtype, type, dim, blocks) {kDtype_##dtype, dim, "quantise_" #dtype "_" #dim},
+#include "engine/cuda/kernels/any/variants.def"
+#undef CLARY_STATISTICS
+#undef CLARY_QUANTISE
+};
+
+// REQUIRES a dtype of a tensor and a padded head_dim, or 0.
+const char* kernel_name(int32_t dtype, int dim) {
+  const auto* k = kKernels;
+  while (k->dtype != dtype || k->dim != dim) k++;
+  return k->name;
+}
 
 }  // namespace
 
@@ -112,8 +129,8 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);
   plan->workspace = layout.end + 255;
 
-  std::snprintf(plan->statistics_kernel, sizeof plan->statistics_kernel, "statistics_%s", suffix(p.q.dtype));
-  std::snprintf(plan->quantise_kernel, sizeof plan->quantise_kernel, "quantise_%s_%d", suffix(p.q.dtype), dp);
+  plan->statistics_kernel = kernel_name(p.q.dtype, 0);
+  plan->quantise_kernel = kernel_name(p.q.dtype, dp);
   // Marks, until bind() makes pointers of them.
   a.q_shift = options.shift ? reinterpret_cast<float*>(1) : nullptr;
   a.v_maxima = options.v_per_channel ? reinterpret_cast<float*>(1) : nullptr;

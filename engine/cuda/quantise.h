@@ -22,7 +22,7 @@ struct QuantisePlan {
   QuantiseArgs args = {};  // output pointers are null until bind()
   uint64_t workspace = 0;  // bytes
   uint32_t statistics_blocks = 0, quantise_blocks = 0;
-  char statistics_kernel[32] = {0}, quantise_kernel[32] = {0};
+  const char *statistics_kernel = nullptr, *quantise_kernel = nullptr;
   // Where each output begins, in bytes from the workspace's first multiple of 256.
   struct Offsets {
     uint64_t q_codes, q_scales, q_shift, k_codes, k_scales, v_codes, v_scales, k_sums, v_maxima;

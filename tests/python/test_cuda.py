@@ -274,6 +274,26 @@ def test_host_cost() -> None:
     assert 1e6 * best <= reference.GPU["call_us"]
 
 
+def test_first_call(python: Any) -> None:
+    """Of a process that has torch on the GPU and clary imported: driver, images and kernels found and loaded."""
+    code = """
+import time, torch, clary
+clary.policy(never_slower=False)
+q = torch.randn(1, 2, 512, 128)
+clary.attention(q, q, q)
+q = q.to("cuda", torch.bfloat16)
+torch.cuda.synchronize()
+begin = time.perf_counter()
+clary.attention(q, q, q)
+torch.cuda.synchronize()
+print(1e3 * (time.perf_counter() - begin))
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    print(f"\n{float(done.stdout):.1f} ms")
+    assert float(done.stdout) <= reference.GPU["first_call_ms"]
+
+
 # ---- never slower, never for training -------------------------------------------------------------------------------
 
 
