@@ -209,7 +209,7 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
   const double ops = 2 * heads * queries * keys * (p.D + p.Dv) / (causal ? 2 : 1);
   const auto blocks = [](double rows) { return std::ceil(rows / 128); };
   const auto seconds = [&](double work, double rate, double use, double bytes) {
-    return std::max(work / (rate * clocks), bytes / (kReadShare * bandwidth)) / std::min(use, 1.0);
+    return std::max(work / (rate * clocks * std::min(use, 1.0)), bytes / (kReadShare * bandwidth));
   };
   Estimate e{};
   // Ours: tiles of the padded head_dim; the queries of a key head's group in one tile; where tiles are few the keys are shared out to fill
