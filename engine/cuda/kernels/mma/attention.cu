@@ -176,6 +176,8 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
     const Shared v = memory.v(tile & 1) + (v_lane & 7) * C::kGroup + swizzle(v_lane & 7, v_lane >> 3, C::kGroup) * 16;
     add_values<C>(o, p, factor, v);
   }
+  commit_copies();  // of Q, where there was no tile: rows leave through its memory
+  await_copies();
   __syncthreads();
   store_rows<C>(a, memory, o);
 }

@@ -210,6 +210,7 @@ __device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulator
 #pragma unroll
   for (int r = 0; r < 2; r++) ahead[r] = maxima[r] - memory.frame()[Memory<C>::row(m, r)];
   if (__any_sync(~0u, ahead[0] > kFrameReach || ahead[1] > kFrameReach)) {
+    __syncwarp();  // the four lanes of a row have read its frame
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       if (!(ahead[r] > kFrameReach)) continue;
