@@ -6,6 +6,7 @@ below break-even are in the figure.
 
     python bench/dropin.py [--device cpu|cuda] [--threads N] [--only SUBSTRING] [--all] [--json FILE]
                                                          measure; exit 1 if a bar is missed
+    python bench/dropin.py --wrapper                     what Python adds to a call, and what an empty wrapper would
     python bench/dropin.py --docs FILE                   table of docs/sdpa.md from a result
 
 --all has clary serve every call, so that the figures show where the break-even is.
@@ -20,8 +21,10 @@ import os
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +185,41 @@ def write_docs(result: dict[str, Any], source: str) -> None:
     report.fill(path, bodies)
 
 
+def wrapper(rounds: int = 100) -> str:
+    """Least time of one call over short samples in turn: torch's function, a wrapper that does nothing else, ours."""
+    import torch
+
+    import clary
+    from clary.compat import sdpa
+
+    theirs = torch.nn.functional.scaled_dot_product_attention
+
+    def empty(  # type: ignore[no-untyped-def]
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
+    ):
+        return theirs(query, key, value, attn_mask, dropout_p, is_causal)
+
+    torch.set_num_threads(1)
+    clary.set_threads(1)
+    lines = []
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k, v = (torch.randn(1, 2, 16, 40).to(dtype) for _ in range(3))
+        contestants = theirs, empty, sdpa.scaled_dot_product_attention, clary.attention
+        calls = [partial(f, q, k, v) for f in contestants]
+        best = [math.inf] * len(calls)
+        with torch.inference_mode():
+            clary.stats(reset=True)
+            calls[2]()
+            counts = clary.stats()
+            for _ in range(rounds):
+                for i, call in enumerate(calls):
+                    best[i] = min(best[i], timeit.timeit(call, number=200) / 200 * 1e6)
+        (by,) = [*counts["variants"], *counts["fallbacks"]]
+        lines.append([str(dtype)[6:], *(f"{us:.1f}" for us in best), by])
+    titles = ["us a call, 1x2x16x40", "torch", "in an empty wrapper", "clary in its place", "clary.attention", "by"]
+    return report.table(titles, lines, left=1)
+
+
 def machine(device: str) -> str:
     import torch
 
@@ -220,8 +258,12 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="no dispatch to torch")
     parser.add_argument("--again", metavar="FILE", help="a result, of which only the rows below the bar are measured")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--wrapper", action="store_true", help="what Python adds to a call")
     parser.add_argument("--docs", metavar="FILE")
     args = parser.parse_args()
+    if args.wrapper:
+        print(wrapper())
+        return 0
     if args.docs:
         write_docs(json.loads(Path(args.docs).read_text()), os.path.relpath(args.docs, ROOT))
         return 0
