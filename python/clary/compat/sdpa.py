@@ -7,7 +7,6 @@ stats() tells why.
 from __future__ import annotations
 
 import math
-from types import NoneType
 from typing import Any
 
 import torch
@@ -84,7 +83,7 @@ def _is_small(q: Any, k: Any, mask: Any) -> bool:
     return False
 
 
-# (signature, enable_gqa) of calls without a mask -> _why_not.
+# (signature, enable_gqa) of calls without a mask -> _why_not, where autocast has no say in it.
 _verdicts: dict[Any, str | None] = {}
 _MAX_VERDICTS, _UNKNOWN = 1024, ""
 
@@ -94,7 +93,9 @@ def _eagerly(
 ) -> tuple[str | None, Any]:
     """Why an eager call is torch's, or None; and its signature, where it has one."""
     plain = _torch.PLAIN
-    if type(q) not in plain or type(k) not in plain or type(v) not in plain or type(mask) not in (*plain, NoneType):
+    if type(q) not in plain or type(k) not in plain or type(v) not in plain:
+        return "sdpa: not plain tensors", None
+    if mask is not None and type(mask) not in plain:
         return "sdpa: not plain tensors", None
     if type(causal) is not bool or type(enable_gqa) is not bool:
         return "sdpa: words", None
@@ -111,7 +112,7 @@ def _eagerly(
             if why is not _UNKNOWN:
                 return why, signature
     why = _why_not(q, k, v, mask, dropout, causal, enable_gqa)
-    if signature is not None and not torch.is_autocast_enabled(q.device.type):
+    if signature is not None and why != "sdpa: dtype" and not torch.is_autocast_enabled(q.device.type):
         if len(_verdicts) >= _MAX_VERDICTS:
             _verdicts.clear()
         _verdicts[key] = why
