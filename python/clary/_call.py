@@ -67,8 +67,8 @@ class Backend(Protocol):
     def workspace(self, device: int, size: int) -> tuple[int, int, Callable[[int], Any]]:
         """The CUstream the caller works on; memory of the caller's allocator for work queued there, and what takes it back."""
 
-    def fallback(self, reason: str, a: Arguments) -> Any:
-        """Serves a call without the library, or raises NotImplementedError."""
+    def fallback(self, reason: str, a: Arguments) -> Callable[[Any, Any, Any], Any]:
+        """What serves calls like this one without the library, of their q, k and v; or raises NotImplementedError."""
 
 
 _LAYOUTS = {"HND": 0, "NHD": 1}
@@ -76,69 +76,73 @@ _CAUSAL = {False: 0, True: 1, "none": 0, "upper_left": 1, "lower_right": 2}
 _ACCURACY = {"standard": 0, "exact": 1, "high": 2, "fast": 3}
 _GRAD = {"refuse": 0, "recompute": 1}
 
-# What plain calls of these shapes and words come to: HEAD, out's shape for empty(), device, bytes of workspace there; or the
-# reason why the library does not serve them.
-_plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int, int] | str] = {}
+
+class Refusal(NamedTuple):
+    reason: str
+    serve: Callable[[Any, Any, Any], Any]
+
+
+# What plain calls of these shapes and words come to: HEAD, out's shape for empty(), device, bytes of workspace there; or why
+# the library does not serve them, and what does.
+_plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int, int] | Refusal] = {}
 _MAX_PLANS = 1024
 _flags = NOT_SLOWER  # of every call: policy()
 
-_events: Counter[tuple[str, str]] = Counter()  # ("fallbacks" or "errors", why)
-_events_lock = Lock()
-_baseline: Counter[tuple[str, str]] = Counter()
+_baseline: Counter[tuple[str, str]] = Counter()  # at the last reset of stats()
+_baseline_lock = Lock()
 
 
-def attend(backend: Backend, *args: Any) -> Any:
-    """clary.attention on one backend; args are Arguments."""
-    frame = key = None
+def attend(backend: Backend, signature: Hashable, *args: Any) -> Any:
+    """clary.attention on one backend; args are Arguments, and backend.signature() of the first three goes before them."""
+    key = None
     try:
-        try:
-            frame = idle.pop()
-        except IndexError:
-            frame = _lib.new_frame()
+        frame = idle.pop()
+    except IndexError:
+        frame = _lib.new_frame()
+    try:
         q, k, v, layout, causal, scale, mask, kv_lens, cu_q, cu_k, _, _, window, accuracy, return_lse, out = args
         plan = lse = None
-        if mask is None and kv_lens is None and cu_q is None and cu_k is None and out is None and not return_lse:
-            signature = backend.signature(q, k, v)
-            if signature is not None:
-                scale = scale if scale is None else float(scale)
-                window = window if window is None else window_pair(window)
-                key = (signature, layout, causal, scale, window, accuracy)
-                plan = _plans.get(key)
-        if isinstance(plan, str):
-            return _fall_back(backend, plan, Arguments(*args))
-        if plan is not None:
-            head, shape, device, workspace = plan
-            out = backend.empty(q, shape)
-            words, data = frame.words, backend.data
-            words[HEAD_SLICE] = head
-            words[Q_WORD], words[K_WORD], words[V_WORD], words[OUT_WORD] = data(q), data(k), data(v), data(out)
-            if frame.extras:
-                frame.clear_extras()
-        else:
-            out, lse, device, owners = pack(frame, backend, Arguments(*args))
-            workspace = 0 if device < 0 else frame.workspace_size()
-            if key is not None and owners[0] is q and owners[1] is k and owners[2] is v:
-                _remember(key, (frame.head(), None if frame.out_is_like_q() else out.shape, device, workspace))
-        if device < 0:
-            status = frame.run(frame.address)
-            if status == WORKSPACE_TOO_SMALL:
-                status = frame.run_grown()
-        else:
-            status = _run_on_device(frame, backend, device, workspace)
-        if status == OK:
-            frame.counts[frame.variant()] += 1
-            return out if lse is None else (out, lse)
-        raise _lib.error(status)
-    except _lib.NotSupported as error:
-        if key is not None:
-            _remember(key, str(error))
-        return _fall_back(backend, str(error), Arguments(*args))
+        plain = mask is None and kv_lens is None and cu_q is None and cu_k is None and out is None and not return_lse
+        if plain and signature is not None:
+            scale = scale if scale is None else float(scale)
+            window = window if window is None else window_pair(window)
+            key = (signature, layout, causal, scale, window, accuracy)
+            plan = _plans.get(key)
+        if isinstance(plan, Refusal):
+            out = plan.serve(q, k, v)
+            frame.counts["fallbacks", plan.reason] += 1
+            return out
+        try:
+            if plan is not None:
+                head, shape, device, workspace = plan
+                out = backend.empty(q, shape)
+                words, data = frame.words, backend.data
+                words[HEAD_SLICE] = head
+                words[Q_WORD], words[K_WORD], words[V_WORD], words[OUT_WORD] = data(q), data(k), data(v), data(out)
+                if frame.extras:
+                    frame.clear_extras()
+            else:
+                out, lse, device, owners = pack(frame, backend, Arguments(*args))
+                workspace = 0 if device < 0 else frame.workspace_size()
+                if key is not None and owners[0] is q and owners[1] is k and owners[2] is v:
+                    _remember(key, (frame.head(), None if frame.out_is_like_q() else out.shape, device, workspace))
+            if device < 0:
+                status = frame.run(frame.address)
+                if status == WORKSPACE_TOO_SMALL:
+                    status = frame.run_grown()
+            else:
+                status = _run_on_device(frame, backend, device, workspace)
+            if status != OK:
+                raise _lib.error(status)
+        except _lib.NotSupported as error:
+            return _fall_back(frame, backend, str(error), key, Arguments(*args))
+        frame.counts[frame.variant()] += 1
+        return out if lse is None else (out, lse)
     except Exception as error:
-        _count("errors", type(error).__name__)
+        frame.counts["errors", type(error).__name__] += 1
         raise
     finally:
-        if frame is not None:
-            idle.append(frame)
+        idle.append(frame)
 
 
 def _remember(key: Hashable, plan: Any) -> None:
@@ -147,14 +151,23 @@ def _remember(key: Hashable, plan: Any) -> None:
     _plans[key] = plan
 
 
-def _fall_back(backend: Backend, reason: str, a: Arguments) -> Any:
+def _fall_back(frame: _lib.Frame, backend: Backend, reason: str, key: Hashable, a: Arguments) -> Any:
+    refusal = Refusal(reason, backend.fallback(reason, a))
+    if key is not None:
+        _remember(key, refusal)
+    out = refusal.serve(a.q, a.k, a.v)
+    frame.counts["fallbacks", reason] += 1
+    return out
+
+
+def count(kind: str, why: str) -> None:
+    """One more of stats(). A frame has one owner at a time, so this needs no lock."""
     try:
-        result = backend.fallback(reason, a)
-    except Exception as error:
-        _count("errors", type(error).__name__)
-        raise
-    _count("fallbacks", reason)
-    return result
+        frame = idle.pop()
+    except IndexError:
+        frame = _lib.new_frame()
+    frame.counts[kind, why] += 1
+    idle.append(frame)
 
 
 def _run_on_device(frame: _lib.Frame, backend: Backend, device: int, size: int) -> int:
@@ -310,18 +323,13 @@ def policy(never_slower: bool | None) -> dict[str, Any]:
     return {"never_slower": bool(_flags & NOT_SLOWER)}
 
 
-def _count(kind: str, why: str) -> None:
-    with _events_lock:
-        _events[kind, why] += 1
-
-
 def stats(reset: bool) -> dict[str, Any]:
     global _baseline
-    with _events_lock:
-        total = Counter(_events)
-        for frame in _lib.frames.copy():
-            for variant, count in frame.counts.copy().items():
-                total["variants", variant.decode()] += count
+    total: Counter[tuple[str, str]] = Counter()
+    for frame in _lib.frames.copy():
+        for what, count in frame.counts.copy().items():
+            total[("variants", what.decode()) if isinstance(what, bytes) else what] += count
+    with _baseline_lock:
         since = total - _baseline
         if reset:
             _baseline = total

@@ -159,7 +159,7 @@ def check_one(target: str, device: int = -1) -> list[dict[str, Any]]:
         rows.append(row)
         try:
             on_device = a._replace(accuracy=accuracy, q=a.q.to(device), k=a.k.to(device), v=a.v.to(device))
-            out, lse = _call.attend(sys.modules[__name__], *on_device)
+            out, lse = _call.attend(sys.modules[__name__], None, *on_device)
         except Exception as error:
             row["why"] = f"{type(error).__name__}: {error}"
             if isinstance(error, NotImplementedError) and device >= 0 and accuracy in ("exact", "high"):

@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, DefaultDict
 
 F16, BF16, F32, BOOL = 1, 2, 3, 4  # clary_dtype
@@ -108,17 +109,22 @@ def version() -> str:
 
 
 class Frame:
-    """One call's packed arguments and workspace. `counts` holds the calls it made, by variant."""
+    """One call's packed arguments and workspace. `counts` holds the calls it made: by variant, or by (kind, why) of stats()."""
 
     def __init__(self) -> None:
-        library = load()
-        self.run, self.variant = library.clary_attention, library.clary_last_variant
+        self.run: Callable[[int], int] = self._load_and_run
+        self.variant: Callable[[], bytes] = bytes
         self.args = bytearray(SIZE)
         self.words = memoryview(self.args).cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
         self.extras = False  # whether the EXTRAS part may be anything but zero
         self.workspace: Any = None  # owns the memory that the MEMORY part names
-        self.counts: DefaultDict[bytes, int] = defaultdict(int)
+        self.counts: DefaultDict[bytes | tuple[str, str], int] = defaultdict(int)
+
+    def _load_and_run(self, address: int) -> int:
+        library = load()
+        self.run, self.variant = library.clary_attention, library.clary_last_variant
+        return int(self.run(address))
 
     def head(self) -> memoryview:
         """A copy of the HEAD part."""

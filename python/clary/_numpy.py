@@ -6,7 +6,7 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def workspace(device: int, size: int) -> tuple[int, int, Any]:
     raise NotImplementedError("NumPy arrays are not on a GPU.")
 
 
-def fallback(reason: str, a: _call.Arguments) -> Any:
+def fallback(reason: str, a: _call.Arguments) -> NoReturn:
     raise NotImplementedError(f"{reason} NumPy arrays have no other backend.")
 
 
@@ -89,5 +89,9 @@ def differentiable(grad: str) -> Any:
     return sys.modules[__name__]
 
 
-attention = partial(_call.attend, sys.modules[__name__])
+def attention(q: Any, k: Any, v: Any, *args: Any) -> Any:
+    return _call.attend(_self, signature(q, k, v), q, k, v, *args)
+
+
+_self = sys.modules[__name__]
 explain = partial(_call.explain, sys.modules[__name__], "NotImplementedError")

@@ -5,7 +5,8 @@ Lengths become slices, lower_right and windows a mask, and rows that see nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,19 @@ from torch._C._nn import scaled_dot_product_attention  # torch's own, whatever a
 from ._call import Arguments, causal_word, window_pair
 
 _HAS_GQA = "enable_gqa" in (scaled_dot_product_attention.__doc__ or "")
+
+
+def serving(a: Arguments) -> Callable[[Tensor, Tensor, Tensor], Any]:
+    """What serves calls like this one, of their q, k and v: torch's function with its words bound, where that is all."""
+    grouped = a.q.shape[1:2] != a.k.shape[1:2]
+    if a.layout == "HND" and a.q.dim() == 4 and _is_plain(a) and (_HAS_GQA or not grouped):
+        words: dict[str, Any] = {"enable_gqa": True} if grouped else {}
+        words |= {"is_causal": True} if causal_word(a.causal) != "none" else {}
+        words |= {} if a.scale is None else {"scale": a.scale}
+        bound: Any = partial(scaled_dot_product_attention, **words)
+        return lambda q, k, v: bound(q, k, v).contiguous()
+    others = a[3:]  # a plan keeps no q, k and v alive
+    return lambda q, k, v: attention(Arguments(q, k, v, *others))
 
 
 def attention(a: Arguments) -> Any:

@@ -36,10 +36,11 @@ class Shown(metadata.Distribution):
     """Stands for `name` while it is enabled. It has no files of its own."""
 
     def __init__(self, name: str) -> None:
-        self._text = metadata_text(name)
+        packages = "\n".join(_switch.PACKAGES[name])  # importlib.metadata.packages_distributions() reads it
+        self._texts = {"METADATA": metadata_text(name), "top_level.txt": packages}
 
     def read_text(self, filename: str) -> str | None:
-        return self._text if filename == "METADATA" else None
+        return self._texts.get(filename)
 
     def locate_file(self, path: Any) -> Any:
         return Path(__file__).parent / "compat" / path

@@ -12,26 +12,40 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _call, _grad, _lib, _sdpa
 from ._call import Arguments
 
 _TYPES = {torch.float16: _lib.F16, torch.bfloat16: _lib.BF16, torch.float32: _lib.F32, torch.bool: _lib.BOOL}
-_PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses may have no memory of their own: they take the operator
+PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses may have no memory of their own: they take the operator
 _GRAD = '{} requires grad. Use torch.no_grad(), or grad="recompute" for a backward pass by torch.'
 _self = sys.modules[__name__]
 _is_autocast_enabled = torch.is_autocast_enabled
 _is_compiling, _is_grad_enabled, _empty_like = torch.compiler.is_compiling, torch.is_grad_enabled, torch.empty_like
 _attend = _call.attend
+_any_autocast = torch._C._is_any_autocast_enabled
+_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
+_transforms = torch._C._functorch.peek_interpreter_stack
 
 
-def attention(q: Tensor, *args: Any) -> Any:
-    if _is_autocast_enabled("cpu" if q.is_cpu else "cuda"):
-        converted = _as_autocast(q, *args)
-        q, args = converted[0], converted[1:]
-    if _is_compiling() or type(q) not in _PLAIN or not (q.is_cpu or q.is_cuda):
-        return _traced(Arguments(q, *args))
-    return _attend(_self, q, *args)
+def attention(q: Tensor, k: Any, v: Any, *args: Any) -> Any:
+    if _is_compiling() or type(q) not in PLAIN or watched() or not (q.is_cpu or q.is_cuda):
+        return _traced(_as_autocast(q, k, v, *args))
+    return eager(signature(q, k, v), q, k, v, *args)
+
+
+def eager(signed: Any, q: Tensor, k: Any, v: Any, *args: Any) -> Any:
+    """attention() of tensors of that signature with memory of their own, where nothing has to see an operator."""
+    if _any_autocast() and _is_autocast_enabled("cpu" if q.is_cpu else "cuda"):
+        q, k, v, *args = _as_autocast(q, k, v, *args)  # type: ignore[assignment]
+        signed = signature(q, k, v)
+    return _attend(_self, signed, q, k, v, *args)
+
+
+def watched() -> bool:
+    """Whether a dispatch mode, torch.jit.trace, torch.func or forward-mode differentiation has to see operators."""
+    return bool(_modes() or _tracing() or _transforms() or forward_ad._current_level >= 0)
 
 
 explain = partial(_call.explain, _self, "torch:scaled_dot_product_attention")
@@ -49,15 +63,16 @@ class _Differentiable:
         if wanted and args[-1] is not None:
             raise ValueError("out cannot be given where a backward pass is wanted. Use the result.")
         a = q, k, v, layout, causal, scale, mask, *args
-        if wanted and _is_autocast_enabled("cpu" if q.is_cpu else "cuda"):
-            a = _as_autocast(*a)
-        return _operator(Arguments(*a)) if wanted else attention(*a)
+        return _operator(_as_autocast(*a)) if wanted else attention(*a)
 
 
-def _as_autocast(*args: Any) -> tuple[Any, ...]:
-    """The arguments with q, k, v and mask as torch's SDPA would have them under autocast."""
+def _as_autocast(*args: Any) -> Arguments:
+    """With q, k, v and mask as torch's SDPA would have them: cast under autocast."""
     a = Arguments(*args)
-    dtype = torch.get_autocast_dtype("cpu" if a.q.is_cpu else "cuda")
+    device = "cpu" if a.q.is_cpu else "cuda"
+    if not _is_autocast_enabled(device):
+        return a
+    dtype = torch.get_autocast_dtype(device)
 
     def cast(x: Any) -> Any:
         return x.to(dtype) if isinstance(x, Tensor) and x.dtype in _TYPES and x.dtype != torch.bool else x
@@ -77,6 +92,9 @@ def view(x: Tensor, name: str, broadcast: bool = False) -> _call.View:
         raise RuntimeError(_GRAD.format(name))
     if not (x.is_cpu or x.is_cuda):
         raise _lib.NotSupported(f"no backend for tensors on {x.device.type}.")
+    if x.is_neg():
+        x = x.resolve_neg()
+        stride = x.stride()
     if stride and stride[-1] != 1 and shape[-1] > 1 and not (broadcast and stride[-1] == 0):
         x = x.contiguous()
         stride = x.stride()
@@ -96,6 +114,8 @@ def signature(q: Any, k: Any, v: Any) -> Any:
     if not type(q) is type(k) is type(v) is Tensor:
         return None
     if _is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return None
+    if q.is_neg() or k.is_neg() or v.is_neg():
         return None
     device: Any = -1
     if not (q.is_cpu and k.is_cpu and v.is_cpu):
@@ -150,7 +170,7 @@ def workspace(device: int, size: int) -> tuple[int, int, Callable[[int], Any]]:
 
 
 def fallback(reason: str, a: Arguments) -> Any:
-    return _sdpa.attention(a)
+    return _sdpa.serving(a)
 
 
 # ---- the operator ---------------------------------------------------------------------------------------------------
@@ -166,6 +186,8 @@ def _traced(a: Arguments) -> Any:
     for name, x in (("q", a.q), ("k", a.k), ("v", a.v), ("mask", a.mask)):
         if x is not None and x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(_GRAD.format(name))
+        if isinstance(x, Tensor) and forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+            raise RuntimeError(f"{name} has a tangent, and clary no forward-mode derivative. Use torch's SDPA.")
     return _operator(a)
 
 
@@ -183,8 +205,8 @@ def _operator(a: Arguments) -> Any:
     return (out, lse) if a.return_lse else out
 
 
-def _kernel(q: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    answer = _call.attend(_self, q, *args, None)
+def _kernel(q: Tensor, k: Tensor, v: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    answer = _attend(_self, signature(q, k, v), q, k, v, *args, None)
     return answer if args[-1] else (answer, q.new_empty(0, dtype=torch.float32))
 
 

@@ -121,6 +121,8 @@ def test_autocast(function: Any, compiled: bool) -> None:
     """As torch's SDPA: q, k and v of any mixture of floats go in, autocast's dtype comes out."""
     q, k, v = inputs(200)
     call = torch.compile(lambda *x: function(*x), fullgraph=True, backend="aot_eager") if compiled else function
+    with pytest.raises((RuntimeError, ValueError, TypeError)):
+        function(q, k.bfloat16(), v)  # which is not remembered
     with torch.autocast("cpu", torch.bfloat16):
         got = call(q, k.bfloat16(), v)
         want = own(q, k.bfloat16(), v)

@@ -40,6 +40,7 @@ assert importlib.util.find_spec("sageattention").origin and importlib.util.find_
 assert importlib.metadata.version("sageattention") == importlib.metadata.version("SageAttention") == "2.2.0+clary"
 assert [d.metadata["Name"] for d in importlib.metadata.distributions() if d.version.endswith("+clary")]
 assert not [d for d in importlib.metadata.distributions(path=["/nowhere"])]
+assert importlib.metadata.packages_distributions()["sageattn"] == ["sageattn3"]
 assert importlib.util.find_spec("sageattention.absent") is None
 import sageattention, sageattention.core, sageattn3, sageattn, spas_sage_attn
 import sageattention.triton.quant_per_thread as deep
@@ -78,6 +79,32 @@ import sageattention
 assert sageattention is real and real.mark == 1
 """
     run(python, code)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_functions_go_to_other_processes(python: Any, tmp_path: Path, method: str) -> None:
+    """By name, bare and bound: the worker has not enabled anything where it is a new interpreter."""
+    pytest.importorskip("torch")
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import functools, multiprocessing
+import clary
+from clary.compat import sdpa
+
+def work(function):
+    import torch
+    q = torch.ones(1, 2, 200, 64)
+    return tuple(function(q, q, q).shape)
+
+if __name__ == "__main__":
+    clary.enable("sageattention")
+    from sageattention import sageattn
+    functions = [sageattn, functools.partial(sageattn, is_causal=True), sdpa.scaled_dot_product_attention]
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        assert pool.map(work, functions) == [(1, 2, 200, 64)] * 3
+""")
+    done = python(program)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("first", ["torch", "clary"])

@@ -44,14 +44,16 @@ def test_numpy_allocates_the_output_only(qkv: Any) -> None:
 
 def test_torch_allocates_the_output_only(qkv: Any) -> None:
     torch = pytest.importorskip("torch")
-    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.overrides import TorchFunctionMode
 
     operators: list[str] = []
 
-    class Record(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            operators.append(function.__name__.split(".")[0])
-            return function(*args, **(kwargs or {}))
+    class Record(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            answer = function(*args, **(kwargs or {}))
+            if isinstance(answer, torch.Tensor):
+                operators.append(function.__name__)
+            return answer
 
     q, k, v = (torch.tensor(x, dtype=torch.float32) for x in qkv(dim=24))
     views = [x.transpose(1, 2) for x in (q, k, v)]

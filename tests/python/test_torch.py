@@ -282,7 +282,7 @@ def test_what_torch_does_faster_it_does(qkv: Any, monkeypatch: pytest.MonkeyPatc
         asked.append(struct.unpack_from("=I", bytes(frame.args), 8)[0])
         return _lib.NOT_SUPPORTED
 
-    frame = _lib.Frame()
+    frame = _lib.new_frame()
     frame.run = run
     monkeypatch.setattr(_call, "idle", [frame])
     monkeypatch.setattr(_call, "_plans", {})
