@@ -299,6 +299,8 @@ TEST(Build, MakesThePlannedWheelOnce) {
   PlayedBuild b;
   EXPECT_EQ(b.run({"--dry-run"}), kFine);
   EXPECT_EQ(b.world.out.text, "would build " + b.wheel + "\n");
+  EXPECT_EQ(b.run({"--dry-run", "--json"}), kFine);
+  EXPECT_EQ(strings_of(*parse_json(b.world.out.text, "dry"), "wheels"), Strings{b.wheel});
   EXPECT_TRUE(b.world.disk.written.empty());
   ASSERT_EQ(b.run(), kFine) << b.world.err.text << b.world.out.text;
   ASSERT_TRUE(b.world.disk.files.contains(b.wheel));
@@ -436,6 +438,10 @@ TEST(Command, Test) {
   WheelSpec spec, other{.tag = "cp311-cp311-linux_x86_64"};
   world.disk.files["/here/" + spec.file_name()] = make_wheel(spec);
   world.disk.files["/here/" + other.file_name()] = make_wheel(other);
+  EXPECT_EQ(run_clary(world.ctx, {"test", "--dry-run", "--json", spec.file_name()}), kFine);
+  const Result<Json> dry = parse_json(world.out.text, "dry");
+  ASSERT_TRUE(dry) << world.out.text;
+  EXPECT_EQ(text_of((*dry)["trials"][0], "where"), "Python 3.12.3");
   std::string said =
       transcript(world, {"test", spec.file_name()}) + "\n" + transcript(world, {"test", "--json", spec.file_name()});
   verdict = "[[\"load\",\"demo/_C.so\",\"failed\",\"OSError: undefined symbol: x\"]]\n";

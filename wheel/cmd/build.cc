@@ -5,6 +5,7 @@
 #include "wheel/cmd/cmd.h"
 #include "wheel/core/build.h"
 #include "wheel/core/host.h"
+#include "wheel/core/json.h"
 #include "wheel/core/scan.h"
 
 namespace clary::tool {
@@ -141,7 +142,12 @@ int cmd_build(Ctx& ctx, Cli& cli) {
   // From here on it is decided what is built.
 
   if (!cli.dry_run()) return build_cells(ctx, cli, *recipe, cells, b);
-  for (const Cell& c : cells) ctx.out.write("would build " + b.out + "/" + c.wheel + "\n");
+  Strings wheels;
+  for (const Cell& c : cells) wheels.push_back(b.out + "/" + c.wheel);
+  if (cli.json())
+    ctx.out.write(dump({{"schema", "clary-build/1"}, {"dry_run", true}, {"wheels", wheels}}));
+  else
+    ctx.out.write("would build " + join(wheels, "\nwould build ") + "\n");
   return kFine;
 }
 

@@ -88,8 +88,12 @@ int cmd_test(Ctx& ctx, Cli& cli) {
     // From here on it is known where the wheel is tried.
 
     if (cli.dry_run()) {
-      for (const Python& p : *chosen) ctx.out.write("would try " + base_name(file) + " on Python " + p.version + "\n");
-      if (!o.image.empty()) ctx.out.write("would try " + base_name(file) + " in " + o.image + "\n");
+      const auto would_try = [&](const std::string& how, const std::string& where) {
+        if (cli.json()) all.push_back({{"file", file}, {"where", where}, {"dry_run", true}});
+        if (!cli.json()) ctx.out.write("would try " + base_name(file) + how + where + "\n");
+      };
+      for (const Python& p : *chosen) would_try(" on ", "Python " + p.version);
+      if (!o.image.empty()) would_try(" in ", o.image);
       continue;
     }
     if (!o.image.empty()) {
