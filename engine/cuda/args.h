@@ -53,6 +53,7 @@ struct QuantiseArgs {
   int32_t k_rows;                     // Lk padded to kTileKeys
   int32_t dp, dvp;                    // padded head_dim of q and k, of v
   int32_t v_group;                    // keys side by side in v codes: 128 or 64
+  int32_t v_half;                     // v codes are f16
   int32_t mean;                       // MeanKind
   int32_t k_chunks, v_chunks;         // strides of k_sums and v_maxima
   float q_factor;  // q scale = largest |stored rotated q| * |q_factor|; negative: codes change their sign
@@ -96,12 +97,12 @@ struct AttentionArgs {
   int32_t lower_right;                          // p = query + keys - queries of the sequence, else p = query
   int32_t mask_kind;                            // MaskKind
   int32_t out_kind;                             // OutKind
-  int32_t out_access, lse_access, mask_access;  // Access; kChunks: two channels of out at a time
+  int32_t out_access, lse_access, mask_access;  // Access; kChunks: two channels of out at a time; keys of mask side by side
   int32_t blocks;                               // per key head and share; varlen: of all sequences together
   int32_t shares;                               // of a sequence's keys, at most
   int32_t units;     // shares of the keys of all key heads of all sequences (of one, if varlen)
   int32_t band;      // Hopper: units whose blocks are taken together, longest first
-  int32_t out_wide;  // Hopper: rows of out start at, and are, multiples of 16 bytes
+  int32_t out_wide;  // rows of out start at, and are, multiples of 16 bytes
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
   float* part_out;              // [..][part_dim]
