@@ -34,19 +34,19 @@ constexpr AttentionVariant kVariants[] = {
 #include "engine/cuda/kernels/hopper/variants.def"
 #undef CLARY_HOPPER
 #define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm) \
-  {kImage,                                                                                              \
-   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys "x" #stages,                             \
-   CLARY_##accuracy,                                                                                    \
-   kMask_##mask,                                                                                        \
-   dim,                                                                                                 \
-   rows,                                                                                                \
-   keys,                                                                                                \
-   kValueBytes_##values,                                                                                \
-   (warps) * 32,                                                                                        \
+  {kImage,                                                                                                      \
+   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys "x" #stages,                                     \
+   CLARY_##accuracy,                                                                                            \
+   kMask_##mask,                                                                                                \
+   dim,                                                                                                         \
+   rows,                                                                                                        \
+   keys,                                                                                                        \
+   kValueBytes_##values,                                                                                        \
+   (warps) * 32,                                                                                                \
    attention_shared_bytes(dim, rows, keys, warps, stages, parked, kValueBytes_##values),                        \
-   blocks,                                                                                              \
-   from_sm,                                                                                             \
-   to_sm,                                                                                               \
+   blocks,                                                                                                      \
+   from_sm,                                                                                                     \
+   to_sm,                                                                                                       \
    false},
 #include "engine/cuda/kernels/mma/variants.def"
 #undef CLARY_ATTENTION
@@ -117,8 +117,7 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
     a.mask_key = stride(p.mask, 3);
     a.mask_access = access(p.mask, a.mask_batch | a.mask_head | a.mask_query | a.mask_key, p.mask.size());
     if (a.mask_access == kChunks &&
-        (a.mask_key != p.mask.size() ||
-         access(p.mask, a.mask_batch | a.mask_head | a.mask_query, 16) != kChunks))
+        (a.mask_key != p.mask.size() || access(p.mask, a.mask_batch | a.mask_head | a.mask_query, 16) != kChunks))
       a.mask_access = kElements;
     a.mask_kind = p.mask.dtype == CLARY_BOOL   ? kMaskBool
                   : p.mask.dtype == CLARY_F16  ? kMaskF16

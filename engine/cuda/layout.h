@@ -150,7 +150,7 @@ CLARY_BOTH constexpr int64_t part_rows_bound(int64_t key_heads) { return kShareB
 // row; what is the same for the block; parked O; P of all but a warp's last 16 rows (kernels/mma/mainloop.cuh, Memory).
 constexpr int kAttentionFacts = 192;
 CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int warps, int stages, int parked,
-                                                 int value_bytes) {
+                                                int value_bytes) {
   return rows * dim + stages * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts +
          parked * warps * 512 + (rows - 16 * warps) * keys * value_bytes;
 }

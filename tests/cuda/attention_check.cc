@@ -124,7 +124,8 @@ std::string row_fault(const Problem& p, const Codes& c, const AttentionRun& run,
   for (int64_t j = 0; j < s.keys; j++) {
     if (score[j] == -INFINITY) continue;
     const double weight = std::exp2(score[j] - most);
-    const double rounding = c.args.v_half ? weight * 4.9e-4 + 1e-9 : std::exp2(tile_max[j / tile] - most) * (0.53 / 255);
+    const double rounding =
+        c.args.v_half ? weight * 4.9e-4 + 1e-9 : std::exp2(tile_max[j / tile] - most) * (0.53 / 255);
     const double slack = rounding + weight * std::min(2 * blur, 1.0);
     l += weight;
     lse_slack += rounding + weight * std::min(blur, 1.0);

@@ -134,8 +134,7 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
                     (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp +
                     channel + 8 * t;
 #pragma unroll
-    for (int j = 0; j < 8; j++)
-      scales[j] = finite_or_nan(floor_max(amax[j])) * (a.v_half ? 1.0f : 1.0f / 127.0f);
+    for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (a.v_half ? 1.0f : 1.0f / 127.0f);
   }
   const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
   if (group_key >= (a.cu_k ? pad_to(keys, kTileKeys) : a.k_rows)) return;

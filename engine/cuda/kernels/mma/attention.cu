@@ -37,8 +37,7 @@ __device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<
   const auto k_from = [&](int panel) {
     return a.k_codes + static_cast<int64_t>(from.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel;
   };
-  const uint8_t* v_from =
-      a.v_codes + static_cast<int64_t>(from.v_first + tile * C::kKeys) * (C::kV / C::kKeys);
+  const uint8_t* v_from = a.v_codes + static_cast<int64_t>(from.v_first + tile * C::kKeys) * (C::kV / C::kKeys);
   if constexpr (kHasBulkCopy) {
     if (threadIdx.x == 0) {
       const Shared full = shared_address(&f.full[stage]);
@@ -204,13 +203,13 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
 
 }  // namespace clary::cuda
 
-#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm)            \
-  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                               \
-      attention_##values##_##mask##_##dim##_##rows##x##keys##x##stages(                                            \
-          const __grid_constant__ clary::cuda::AttentionArgs a) {                                                  \
-    if constexpr (clary::cuda::kArch / 10 >= (from_sm) && clary::cuda::kArch / 10 <= (to_sm))                      \
-      clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, stages, parked, clary::cuda::kValueBytes_##values, \
-                                               clary::cuda::kMask_##mask>>(a);                                     \
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm)   \
+  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                              \
+      attention_##values##_##mask##_##dim##_##rows##x##keys##x##stages(                                           \
+          const __grid_constant__ clary::cuda::AttentionArgs a) {                                                 \
+    if constexpr (clary::cuda::kArch / 10 >= (from_sm) && clary::cuda::kArch / 10 <= (to_sm))                     \
+      clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, stages, parked,                            \
+                                               clary::cuda::kValueBytes_##values, clary::cuda::kMask_##mask>>(a); \
   }
 #include "variants.def"
 

@@ -378,7 +378,8 @@ __device__ __forceinline__ void enter_frame(const Memory<C>& memory, Accumulator
 
 // out += factor * (p v), n8 blocks of channels four at a time, so that T is 16 registers per block of rows.
 template <class C>
-__device__ __forceinline__ void add_values(const Memory<C>& memory, Accumulators<C>& o, const uint32_t (&p)[C::kMmas][C::kFragments][4],
+__device__ __forceinline__ void add_values(const Memory<C>& memory, Accumulators<C>& o,
+                                           const uint32_t (&p)[C::kMmas][C::kFragments][4],
                                            const float (&factor)[C::kMmas][2], Shared v) {
   constexpr int kAtOnce = C::kMmas == 2 || (C::kDim == 256 && kHasBlackwellMma) ? 2 : 4;  // what leaves no spill
 #pragma unroll

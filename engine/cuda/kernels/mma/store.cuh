@@ -57,8 +57,7 @@ __device__ __forceinline__ void store_rows(const AttentionArgs& a, const Memory<
       if (t != 0 || row >= w.rows) continue;
       // a sum counts codes, 255 to one, in units of 2^(frame + kFrameLead - 149); or f16 in units of 2^(frame - kHalfLead)
       constexpr float kOne = C::kHalf ? -kHalfLead : 149.0f - kFrameLead - 7.99435344f;
-      const float log2_sum =
-          none[r] ? -kInfinity : memory.frame()[Memory<C>::row(m, r)] + (log2_fast(all) + kOne);
+      const float log2_sum = none[r] ? -kInfinity : memory.frame()[Memory<C>::row(m, r)] + (log2_fast(all) + kOne);
       if (w.shares > 1) {
         a.part_lse[part_row(a, w.sequence, w.key_head, w.share, w.rows, row)] = log2_sum;
       } else if (a.lse) {
