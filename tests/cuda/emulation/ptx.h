@@ -125,6 +125,7 @@ inline float reciprocal(float x) { return 1.0f / x; }
 inline float max_abs(float m, float x) {
   return __uint_as_float(std::max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
 }
+inline float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
 inline float max_of_warp(float m) {
   for (int i = 16; i; i >>= 1) m = max_abs(m, __shfl_xor_sync(~0u, m, i));
   return m;

@@ -92,7 +92,17 @@ __device__ __forceinline__ float max_abs(float m, float x) {
     return __uint_as_float(max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
   }
 }
-// The same over all lanes, for m >= 0 or NaN.
+// The larger of two, NaN if one is.
+__device__ __forceinline__ float max_or_nan(float a, float b) {
+  if constexpr (kHasAmpereMma) {
+    float r;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+  } else {
+    return a != a ? a : !(b <= a) ? b : a;
+  }
+}
+// The same as max_abs over all lanes, for m >= 0 or NaN.
 __device__ __forceinline__ float max_of_warp(float m) {
   if constexpr (kHasAmpereMma) {
     uint32_t r;

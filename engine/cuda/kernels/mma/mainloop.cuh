@@ -241,40 +241,50 @@ __device__ __forceinline__ Sight look(const AttentionArgs& a, const Work& w, int
   return s;
 }
 
+__device__ __forceinline__ float widen_mask(uint16_t bits, int kind) {
+  return kind == kMaskF16 ? unpack_f16(bits) : __uint_as_float(static_cast<uint32_t>(bits) << 16);
+}
 // A mask's element as what is added to the score in log2 units, -infinity where it hides. Finite stays finite.
 __device__ __forceinline__ float mask_bias(float x) {
   const float y = x * 1.44269504f;
   return fabsf(x) < kInfinity && !(fabsf(y) < 1e38f) ? copysignf(1e38f, x) : y;
 }
-__device__ __forceinline__ float mask_element(uint16_t bits, int kind) {
-  return mask_bias(kind == kMaskF16 ? unpack_f16(bits) : __uint_as_float(static_cast<uint32_t>(bits) << 16));
-}
-// Of two neighbouring keys; `in_chunks`: at a multiple of both, else `seen` says which may be read.
-__device__ __forceinline__ void mask_pair(const AttentionArgs& a, const char* p, bool in_chunks, const bool (&seen)[2],
-                                          float (&bias)[2]) {
+
+// Of the thread's keys of one row, from p on; words: which it sees. in_chunks: two side by side at a time, all of them; else only what is seen.
+template <class C>
+__device__ __forceinline__ void load_biases(const AttentionArgs& a, const char* p, bool in_chunks,
+                                            const uint32_t (&words)[C::kKeys / 32], float (&bias)[C::kBlocks][2]) {
   const int kind = a.mask_kind;
   if (in_chunks && kind == kMaskF32) {
-    const uint64_t x = *reinterpret_cast<const uint64_t*>(p);
-    bias[0] = mask_bias(__uint_as_float(static_cast<uint32_t>(x)));
-    bias[1] = mask_bias(__uint_as_float(static_cast<uint32_t>(x >> 32)));
+#pragma unroll
+    for (int j = 0; j < C::kBlocks; j++) {
+      const uint64_t x = *reinterpret_cast<const uint64_t*>(p + 32 * j);
+      bias[j][0] = __uint_as_float(static_cast<uint32_t>(x));
+      bias[j][1] = __uint_as_float(static_cast<uint32_t>(x >> 32));
+    }
   } else if (in_chunks) {
-    const uint32_t x = *reinterpret_cast<const uint32_t*>(p);
-    bias[0] = mask_element(static_cast<uint16_t>(x), kind);
-    bias[1] = mask_element(static_cast<uint16_t>(x >> 16), kind);
+    uint32_t x[C::kBlocks];
+#pragma unroll
+    for (int j = 0; j < C::kBlocks; j++) x[j] = *reinterpret_cast<const uint32_t*>(p + 16 * j);
+#pragma unroll
+    for (int j = 0; j < C::kBlocks; j++) {
+      bias[j][0] = widen_mask(static_cast<uint16_t>(x[j]), kind);
+      bias[j][1] = widen_mask(static_cast<uint16_t>(x[j] >> 16), kind);
+    }
   } else {
 #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      if (!seen[e]) continue;
-      const char* q = p + e * a.mask_key;
-      bias[e] = kind == kMaskBool  ? (*q ? 0.0f : -kInfinity)
-                : kind == kMaskF32 ? mask_bias(*reinterpret_cast<const float*>(q))
-                                   : mask_element(*reinterpret_cast<const uint16_t*>(q), kind);
-    }
+    for (int j = 0; j < C::kBlocks; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        bias[j][e] = 0;
+        if (!(words[j / 4] >> (j % 4 * 8 + e) & 1)) continue;
+        const char* q = p + (8 * j + e) * a.mask_key;
+        bias[j][e] = kind == kMaskBool  ? (*q ? 0.0f : -kInfinity)
+                     : kind == kMaskF32 ? *reinterpret_cast<const float*>(q)
+                                        : widen_mask(*reinterpret_cast<const uint16_t*>(q), kind);
+      }
   }
 }
-
-// The larger of two, NaN if one is.
-__device__ __forceinline__ float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
 
 // Bits i with first <= i < end of 32.
 __device__ __forceinline__ uint32_t bits_between(int first, int end) {
@@ -283,13 +293,15 @@ __device__ __forceinline__ uint32_t bits_between(int first, int end) {
   return below & ~out;
 }
 
-// Any scores: rows that see only some keys, units of any size, and if C::kMask a mask. s becomes a float, score = (s - zero) * unit, with
-// zero = 0 if C::kMask, else kMagic; what is not seen is -infinity. most: of s; maxima: of the scores. A row that sees no key gets
-// -infinity, and codes that do not matter.
+// Any scores: rows that see only some keys, units of any size, and if C::kMask a mask. s becomes a float: in units of S, or if a bias is added,
+// in log2 units, with unit = 1; what is not seen is -infinity. most: of s; maxima: of the scores. A row that sees no key gets -infinity,
+// and codes that do not matter.
 template <class C>
 __device__ __forceinline__ void mask_scores(const AttentionArgs& a, const Work& w, int tile, int row_in_block,
                                             uint32_t bits, int (&s)[C::kBlocks][4], float (&unit)[2], float (&most)[2],
                                             float (&maxima)[2]) {
+  const bool in_chunks = C::kMask && mask_in_chunks<C>(a, tile);
+  const bool biased = C::kMask && a.mask_kind != kMaskNone && !(in_chunks && a.mask_kind == kMaskBool);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const int own = min(w.row + row_in_block + 8 * r, w.rows - 1), head = head_of_row(a, w.sequence, own);
@@ -302,32 +314,36 @@ __device__ __forceinline__ void mask_scores(const AttentionArgs& a, const Work& 
       if constexpr (C::kMask) words[i] &= __shfl_sync(~0u, bits, (lane() >> 2) + 8 * r + 16 * i);
       words[i] >>= column;
     }
-    const bool in_chunks = C::kMask && mask_in_chunks<C>(a, tile);
-    const bool biased = C::kMask && a.mask_kind != kMaskNone && !(in_chunks && a.mask_kind == kMaskBool);
-    const char* mask = C::kMask ? mask_row(a, w, own) + (first + column) * a.mask_key : nullptr;
+    const auto seen = [&](int j, int e) { return (words[j / 4] >> (j % 4 * 8 + e) & 1) != 0; };
     const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
     most[r] = -kInfinity;
+    if (biased) {
+      float bias[C::kBlocks][2];
+      load_biases<C>(a, mask_row(a, w, own) + (first + column) * a.mask_key, in_chunks, words, bias);
 #pragma unroll
-    for (int j = 0; j < C::kBlocks; j++) {
-      const bool seen[2] = {(words[j / 4] >> j % 4 * 8 & 1) != 0, (words[j / 4] >> j % 4 * 8 & 2) != 0};
-      float bias[2] = {0, 0};
-      if constexpr (C::kMask) {
-        if (biased) mask_pair(a, mask, in_chunks, seen, bias);
-        mask += 8 * a.mask_key;
-      }
+      for (int j = 0; j < C::kBlocks; j++)
 #pragma unroll
-      for (int e = 0; e < 2; e++) {
-        float x = __int_as_float(s[j][2 * r + e]);
-        if constexpr (C::kMask) x = (x - kMagic) * scale + bias[e];
-        x = seen[e] && bias[e] != -kInfinity ? x : -kInfinity;  // what is hidden stays so beside a NaN
-        most[r] = C::kMask ? max_or_nan(most[r], x) : fmaxf(most[r], x);
-        s[j][2 * r + e] = __float_as_int(x);
-      }
+        for (int e = 0; e < 2; e++) {
+          const float x = (__int_as_float(s[j][2 * r + e]) - kMagic) * scale + mask_bias(bias[j][e]);
+          const float y =
+              seen(j, e) && bias[j][e] != -kInfinity ? x : -kInfinity;  // what is hidden stays so beside a NaN
+          most[r] = max_or_nan(most[r], y);
+          s[j][2 * r + e] = __float_as_int(y);
+        }
+    } else {
+#pragma unroll
+      for (int j = 0; j < C::kBlocks; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const float x = seen(j, e) ? __int_as_float(s[j][2 * r + e]) : -kInfinity;
+          most[r] = fmaxf(most[r], x);
+          s[j][2 * r + e] = __float_as_int(x);
+        }
     }
 #pragma unroll
     for (int lanes = 1; lanes <= 2; lanes *= 2) most[r] = max_or_nan(most[r], __shfl_xor_sync(~0u, most[r], lanes));
-    unit[r] = C::kMask ? 1.0f : scale;
-    maxima[r] = C::kMask || most[r] == -kInfinity ? most[r] : (most[r] - kMagic) * scale;
+    unit[r] = biased ? 1.0f : scale;
+    maxima[r] = biased || most[r] == -kInfinity ? most[r] : (most[r] - kMagic) * scale;
   }
 }
 template <class C>
