@@ -37,6 +37,13 @@ constexpr Bound kBounds[] = {
 constexpr Bound kLseBounds[] = {
 #include "tests/numerics.def"
 };
+#undef CLARY_LSE_BOUND
+#undef CLARY_GPU_BOUND
+#define CLARY_LSE_BOUND(accuracy, data, bound)
+#define CLARY_GPU_BOUND(accuracy, data, bound) {#accuracy, #data, bound},
+constexpr Bound kGpuBounds[] = {
+#include "tests/numerics.def"
+};
 
 static_assert(kOracleBound_int8 == 0 && kOracleBound_int16 == 0, "integer arithmetics are compared bit for bit below");
 constexpr double kUnit = 0x1p-24;
@@ -69,6 +76,7 @@ bool same(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b));
 }  // namespace
 
 double bound(int32_t accuracy, const char* data) { return find(kBounds, std::size(kBounds), accuracy, data); }
+double gpu_bound(int32_t accuracy, const char* data) { return find(kGpuBounds, std::size(kGpuBounds), accuracy, data); }
 double lse_bound(int32_t accuracy, const char* data) { return find(kLseBounds, std::size(kLseBounds), accuracy, data); }
 double rounding(int32_t dtype) {
   return dtype == CLARY_F16 ? kRounding_f16 : dtype == CLARY_BF16 ? kRounding_bf16 : kRounding_f32;

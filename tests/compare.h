@@ -38,6 +38,7 @@ double relative_l2(const std::vector<float>& x, const std::vector<double>& truth
 double largest_difference(const std::vector<float>& x, const std::vector<double>& truth);
 // numerics.def
 double bound(int32_t accuracy, const char* data);
+double gpu_bound(int32_t accuracy, const char* data);  // the same on a GPU
 double lse_bound(int32_t accuracy, const char* data);
 double rounding(int32_t dtype);
 

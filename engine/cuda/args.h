@@ -53,6 +53,7 @@ struct QuantiseArgs {
   int32_t k_rows;                     // Lk padded to kTileKeys
   int32_t dp, dvp;                    // padded head_dim of q and k, of v
   int32_t v_group;                    // keys side by side in v codes: 128 or 64
+  int32_t v_half;                     // v codes are f16
   int32_t mean;                       // MeanKind
   int32_t k_chunks, v_chunks;         // strides of k_sums and v_maxima
   float q_factor;  // q scale = largest |stored rotated q| * |q_factor|; negative: codes change their sign
@@ -88,20 +89,21 @@ struct AttentionArgs {
   const int32_t* kv_lens;                               // [sequences] or null
   const int32_t *cu_q, *cu_k;                           // [sequences + 1], varlen only, else null
 
-  int32_t sequences, heads, key_heads, group;   // group = heads / key_heads
-  int32_t queries, keys;                        // Lq, Lk; varlen: of all sequences together
-  int32_t channels;                             // Dv
-  int32_t q_rows, k_rows, v_blocks;             // rows, rows and blocks of scales per head in the workspace
-  int32_t left, right;                          // key in [p - left, p + right]; causal is right = 0
-  int32_t lower_right;                          // p = query + keys - queries of the sequence, else p = query
-  int32_t mask_kind;                            // MaskKind
-  int32_t out_kind;                             // OutKind
-  int32_t out_access, lse_access, mask_access;  // Access; kChunks: two channels of out at a time
-  int32_t blocks;                               // per key head and share; varlen: of all sequences together
-  int32_t shares;                               // of a sequence's keys, at most
+  int32_t sequences, heads, key_heads, group;  // group = heads / key_heads
+  int32_t queries, keys;                       // Lq, Lk; varlen: of all sequences together
+  int32_t channels;                            // Dv
+  int32_t q_rows, k_rows, v_blocks;            // rows, rows and blocks of scales per head in the workspace
+  int32_t left, right;                         // key in [p - left, p + right]; causal is right = 0
+  int32_t lower_right;                         // p = query + keys - queries of the sequence, else p = query
+  int32_t mask_kind;                           // MaskKind
+  int32_t out_kind;                            // OutKind
+  int32_t out_access, lse_access,
+      mask_access;        // Access; kChunks: two channels of out at a time; keys of mask side by side
+  int32_t blocks;         // per key head and share; varlen: of all sequences together
+  int32_t shares;         // of a sequence's keys, at most
   int32_t units;          // shares of the keys of all key heads of all sequences (of one, if varlen)
   int32_t longest_first;  // Hopper: blocks that see the most keys go first; else units one after the other
-  int32_t out_wide;       // Hopper: rows of out start at, and are, multiples of 16 bytes
+  int32_t out_wide;       // rows of out start at, and are, multiples of 16 bytes
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
   float* part_out;              // [..][part_dim]

@@ -10,7 +10,7 @@ namespace {
 constexpr char kImage[] = "mma/attention", kHopperImage[] = "hopper/attention";
 constexpr int kReserved = 1024;  // bytes of shared memory the driver takes per block
 constexpr int kCombineThreads = 128;
-constexpr int kValueBytes_u8 = 1;
+constexpr int kValueBytes_u8 = 1, kValueBytes_f16 = 2;
 constexpr bool kMask_plain = false, kMask_mask = true;
 
 constexpr AttentionVariant kVariants[] = {
@@ -22,6 +22,7 @@ constexpr AttentionVariant kVariants[] = {
    dim,                                                                       \
    64 * (groups),                                                             \
    kTileKeys,                                                                 \
+   1,                                                                         \
    128 * ((groups) + 1),                                                      \
    hopper_shared_bytes(dim, 64 * (groups), stages),                           \
    1,                                                                         \
@@ -30,19 +31,20 @@ constexpr AttentionVariant kVariants[] = {
    true},
 #include "engine/cuda/kernels/hopper/variants.def"
 #undef CLARY_HOPPER
-#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm) \
-  {kImage,                                                                                      \
-   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys,                                 \
-   CLARY_##accuracy,                                                                            \
-   kMask_##mask,                                                                                \
-   dim,                                                                                         \
-   rows,                                                                                        \
-   keys,                                                                                        \
-   (warps) * 32,                                                                                \
-   attention_shared_bytes(dim, rows, keys, warps, kValueBytes_##values),                        \
-   blocks,                                                                                      \
-   from_sm,                                                                                     \
-   to_sm,                                                                                       \
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm) \
+  {kImage,                                                                                                      \
+   "attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys "x" #stages,                                     \
+   CLARY_##accuracy,                                                                                            \
+   kMask_##mask,                                                                                                \
+   dim,                                                                                                         \
+   rows,                                                                                                        \
+   keys,                                                                                                        \
+   kValueBytes_##values,                                                                                        \
+   (warps) * 32,                                                                                                \
+   attention_shared_bytes(dim, rows, keys, warps, stages, parked, kValueBytes_##values),                        \
+   blocks,                                                                                                      \
+   from_sm,                                                                                                     \
+   to_sm,                                                                                                       \
    false},
 #include "engine/cuda/kernels/mma/variants.def"
 #undef CLARY_ATTENTION
@@ -75,6 +77,7 @@ const AttentionVariant* find_attention(const Problem& p, int32_t accuracy, int s
 QuantiseOptions AttentionVariant::quantise(const Problem& p) const {
   QuantiseOptions options;
   options.v_group = keys;
+  options.v_half = value_bytes == 2;
   options.shift = p.lse.present();
   options.dim = dim;
   options.v_per_channel = persistent && p.Lk > kScaleKeys;  // up to kScaleKeys keys it is the same
@@ -112,6 +115,9 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
     a.mask_query = stride(p.mask, 2);
     a.mask_key = stride(p.mask, 3);
     a.mask_access = access(p.mask, a.mask_batch | a.mask_head | a.mask_query | a.mask_key, p.mask.size());
+    if (a.mask_access == kChunks &&
+        (a.mask_key != p.mask.size() || access(p.mask, a.mask_batch | a.mask_head | a.mask_query, 16) != kChunks))
+      a.mask_access = kElements;
     a.mask_kind = p.mask.dtype == CLARY_BOOL   ? kMaskBool
                   : p.mask.dtype == CLARY_F16  ? kMaskF16
                   : p.mask.dtype == CLARY_BF16 ? kMaskBf16

@@ -19,6 +19,7 @@ struct AttentionVariant {
   bool mask;           // takes a mask tensor
   int dim;             // padded head_dim of q, k and v: 64, 128 or 256
   int rows, keys;      // tile
+  int value_bytes;     // of a code of V
   int threads;
   int shared_bytes;                                        // dynamic, of a block
   int blocks_per_sm;                                       // what it was tuned for; fewer work too

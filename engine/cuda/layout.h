@@ -12,9 +12,11 @@
 //   k scales  f32 [bh][Lk / kTileKeys, rounded up]
 //   v codes   u8 [bh][Lk padded / group][Dvp][group keys]           code + 128, keys permuted (key_slot), chunks swizzled;
 //                                                                     group = 128 or 64 keys (QuantiseArgs::v_group)
-//   v scales  f32 [bh][Lk / kScaleKeys, rounded up][Dvp]            value = (code - 128) * scale; one block if per channel
+//         or f16 [bh][Lk padded / 64][Dvp][64 keys]                 as they are, keys in order, chunks swizzled (v_half)
+//   v scales  f32 [bh][Lk / kScaleKeys, rounded up][Dvp]            value = (code - 128) * scale, or code * scale; one block if
+//                                                                     per channel
 //
-// Rows of q from Lq to the padding and keys from the sequence's length to the end of their tile have code 0 (v: 128). Tiles and
+// Rows of q from Lq to the padding and keys from the sequence's length to the end of their tile have code 0 (u8 v: 128). Tiles and
 // scale blocks that lie wholly past a length are not written. A tile of 128 keys of a panel is 128 * panel contiguous bytes, so
 // one bulk copy, or a plain copy, puts it into shared memory as ldmatrix and wgmma descriptors want it (hopper: 128-byte
 // swizzle for 128-byte rows, 64-byte swizzle for 64-byte rows).
@@ -89,6 +91,12 @@ CLARY_BOTH constexpr int64_t values_offset(int dvp, int group, int channel, int6
   return (key / group * dvp + channel) * group + swizzle(channel, in_group >> 4, group) * 16 + key_slot(in_group & 15);
 }
 
+// The same for f16.
+CLARY_BOTH constexpr int64_t half_values_offset(int dvp, int channel, int64_t key) {
+  const int in_group = static_cast<int>(key % 64);
+  return (key / 64 * dvp + channel) * 128 + swizzle(channel, in_group >> 3, 128) * 16 + (in_group & 7) * 2;
+}
+
 // The rotated vector is W x / sqrt(Dp), W the Walsh-Hadamard matrix in natural (Sylvester) order: W[i][j] = -1 to the number of
 // bits i and j have in common. Position p of a code row holds its element rotated_channel(p); q and k alike, so q k^T is as it was.
 CLARY_BOTH constexpr int rotated_channel(int p) {
@@ -138,12 +146,13 @@ CLARY_BOTH constexpr int64_t share_keys(int64_t rows, int64_t key_heads, int64_t
 }
 CLARY_BOTH constexpr int64_t part_rows_bound(int64_t key_heads) { return kShareBlocks * kShareRows / key_heads; }
 
-// Dynamic shared memory of an attention block: Q, two stages of K and V; unit and ratio of V's scale per channel; scale, frame and sum per
-// row; what is the same for the block; P of all but a warp's last 16 rows (kernels/mma/mainloop.cuh, Memory).
+// Dynamic shared memory of an attention block: Q, the stages of K and V; unit and ratio of V's scale per channel; scale, frame and sum per
+// row; what is the same for the block; parked O; P of all but a warp's last 16 rows (kernels/mma/mainloop.cuh, Memory).
 constexpr int kAttentionFacts = 192;
-CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int warps, int value_bytes) {
-  return rows * dim + 2 * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts +
-         (rows - 16 * warps) * keys * value_bytes;
+CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int warps, int stages, int parked,
+                                                int value_bytes) {
+  return rows * dim + stages * keys * dim * (1 + value_bytes) + 2 * dim * 4 + 3 * rows * 4 + kAttentionFacts +
+         parked * warps * 512 + (rows - 16 * warps) * keys * value_bytes;
 }
 
 // The same of a block on Hopper: two tiles of queries with 20 bytes for each row, stages of K and V, V's scales per warpgroup, facts and

@@ -73,6 +73,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.dp = dp;
   a.dvp = options.dim ? options.dim : padded_dim(p.Dv);
   a.v_group = options.v_group;
+  a.v_half = options.v_half;
   a.mean = options.mean;
 
   const int64_t q_tiles = padded(p.Lq, kTileKeys) / kTileKeys, k_tiles = k_rows / kTileKeys,
@@ -123,7 +124,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   plan->offsets.q_shift = layout.take(options.shift ? q_heads * q_rows * 4 : 0);
   plan->offsets.k_codes = layout.take(k_heads * k_rows * dp);
   plan->offsets.k_scales = layout.take(k_heads * k_tiles * 4);
-  plan->offsets.v_codes = layout.take(k_heads * k_rows * a.dvp);
+  plan->offsets.v_codes = layout.take(k_heads * k_rows * a.dvp * (options.v_half ? 2 : 1));
   plan->offsets.v_scales = layout.take(k_heads * a.v_blocks * a.dvp * 4);
   plan->offsets.k_sums = layout.take(k_heads * a.sequences * a.k_chunks * dp * 4);
   plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);

@@ -12,10 +12,11 @@ namespace clary::cuda {
 struct QuantiseOptions {
   MeanKind mean = kSampledMean;  // what is taken from every key; softmax does not see it
   bool v_per_channel =
-      false;           // one V scale per channel over all keys (reads V twice) instead of one per kScaleKeys keys
-  int v_group = 128;   // keys side by side in the v codes: 128, or 64 for kernels with 192-key tiles
-  bool shift = false;  // also q . mean of K per row, which an lse needs
-  int dim = 0;         // pad q, k and v to this head_dim; 0: q and k, and v, each to its own padded_dim
+      false;            // one V scale per channel over all keys (reads V twice) instead of one per kScaleKeys keys
+  int v_group = 128;    // keys side by side in the v codes: 128, or 64 for kernels with 192-key tiles
+  bool v_half = false;  // v codes are f16 instead of u8; v_group is 64
+  bool shift = false;   // also q . mean of K per row, which an lse needs
+  int dim = 0;          // pad q, k and v to this head_dim; 0: q and k, and v, each to its own padded_dim
 };
 
 struct QuantisePlan {

@@ -11,7 +11,8 @@
 #include "tests/compare.h"
 
 namespace clary::test {
-using cuda::first_row, cuda::rows_offset, cuda::values_offset, cuda::kRowPad, cuda::kScaleKeys, cuda::kTileKeys;
+using cuda::first_row, cuda::rows_offset, cuda::values_offset, cuda::half_values_offset, cuda::kRowPad,
+    cuda::kScaleKeys, cuda::kTileKeys;
 
 namespace {
 
@@ -57,8 +58,13 @@ Head head_of(const Problem& p, const Codes& c, const reference::Sequence& s, int
     for (int d = 0; d < dim; d++) h.k.push_back(c.k[k_base + rows_offset(dim, c.args.k_rows, h.k_row + j, d)]);
     for (int d = 0; d < p.Dv; d++) {
       const float scale = scales_of(c, h, j, dim)[d];
-      h.v.push_back((c.v[k_base + values_offset(dim, c.args.v_group, d, h.k_row + j)] - 128) *
-                    static_cast<double>(scale));
+      double code = c.v[k_base + values_offset(dim, c.args.v_group, d, h.k_row + j)] - 128;
+      if (c.args.v_half) {
+        _Float16 half;
+        std::memcpy(&half, c.v + 2 * k_base + half_values_offset(dim, d, h.k_row + j), sizeof half);
+        code = static_cast<double>(half);
+      }
+      h.v.push_back(code * static_cast<double>(scale));
     }
   }
   return h;
@@ -117,13 +123,15 @@ std::string row_fault(const Problem& p, const Codes& c, const AttentionRun& run,
   if (reach > 1e37)  // f32 has no room for such scores: all that is promised is a finite result
     return any_not_finite() ? fail("out", 0, out[0], 0, INFINITY) : "";
 
-  // P is rounded to a byte of its tile's maximum; scores to f32
+  // P is rounded to a byte of its tile's maximum, or to f16; scores to f32
   const double blur = std::ldexp(reach, -22);
   double l = 0, lse_slack = 0, slack_sum = 0;
   std::vector<double> sum(p.Dv, 0), slack_of(p.Dv, 0), scale_max(p.Dv, 0);
   for (int64_t j = 0; j < s.keys; j++) {
     if (score[j] == -INFINITY) continue;
-    const double weight = std::exp2(score[j] - most), rounding = std::exp2(tile_max[j / tile] - most) * (0.53 / 255);
+    const double weight = std::exp2(score[j] - most);
+    const double rounding =
+        c.args.v_half ? weight * 4.9e-4 + 1e-9 : std::exp2(tile_max[j / tile] - most) * (0.53 / 255);
     const double slack = rounding + weight * std::min(2 * blur, 1.0);
     l += weight;
     lse_slack += rounding + weight * std::min(blur, 1.0);

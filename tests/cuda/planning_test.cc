@@ -63,22 +63,27 @@ Plan plan_for(const Case& c, const Device& device, const char* force = "", bool 
 TEST(GpuPlan, EveryKnownCardServesEveryHeadDim) {
   for (const Device& d : known_gpus())
     for (const int64_t D : {1, 40, 64, 72, 128, 160, 256})
-      for (const int32_t dtype : {CLARY_F16, CLARY_BF16, CLARY_F32}) {
-        Case c = tokens(1000, D);
-        c.dtype = c.out_dtype = dtype;
-        const Plan plan = plan_for(c, d);
-        if (!plan && D > 128 && d.capability < 90) {  // tiles of 256 channels spill there (kernels/mma/variants.def)
-          EXPECT_EQ(plan.why.code(), CLARY_NOT_SUPPORTED);
-          continue;
-        }
-        ASSERT_TRUE(plan) << d.name << ": " << plan.why.message();
-        const CodePath* path = native_path(d.capability);
-        EXPECT_EQ(std::string(plan.variant), std::string("cuda:") + path->name + ":int8") << d.name;
-        const AttentionVariant& v = variant_of(plan);
-        EXPECT_LE(v.shared_bytes, d.shared_per_block) << d.name;
-        EXPECT_GE(v.dim, D);
-        EXPECT_TRUE(v.from_sm <= d.capability && d.capability <= v.to_sm) << d.name;
-      }
+      for (const int32_t dtype : {CLARY_F16, CLARY_BF16, CLARY_F32})
+        for (const int32_t accuracy : {CLARY_STANDARD, CLARY_HIGH})
+          for (const bool mask : {false, true}) {
+            Case c = tokens(1000, D);
+            c.dtype = c.out_dtype = dtype;
+            c.accuracy = accuracy;
+            Problem p = shapes(c);
+            char element = 1;
+            if (mask) p.mask = {&element, {1, 1, 1, 1000}, {0, 0, 0, 1}, CLARY_BOOL};
+            const Plan plan = clary::choose(p, d, "", 0);
+            ASSERT_TRUE(plan) << d.name << ": " << plan.why.message();
+            const CodePath* path = native_path(d.capability);
+            const char* arithmetic = accuracy == CLARY_HIGH ? ":int8f16" : ":int8";
+            EXPECT_EQ(std::string(plan.variant), std::string("cuda:") + path->name + arithmetic) << d.name;
+            const AttentionVariant& v = variant_of(plan);
+            EXPECT_LE(v.shared_bytes, d.shared_per_block) << d.name;
+            EXPECT_GE(v.dim, D);
+            EXPECT_EQ(v.accuracy, accuracy);
+            EXPECT_TRUE(v.mask || !mask);
+            EXPECT_TRUE(v.from_sm <= d.capability && d.capability <= v.to_sm) << d.name;
+          }
 }
 
 TEST(GpuPlan, CodePathsByCapability) {
@@ -137,14 +142,10 @@ TEST(GpuPlan, AccuracyDecidesTheArithmetic) {
   const Plan exact = plan_for(c, gpu_named("A100 80GB"));
   EXPECT_EQ(exact.why.code(), CLARY_NOT_SUPPORTED);
   EXPECT_NE(std::strstr(exact.why.hint(), "scaled_dot_product_attention"), nullptr);
-  c.accuracy = CLARY_HIGH;  // served, or refused in words, never by something coarser
+  c.accuracy = CLARY_HIGH;
   const Plan high = plan_for(c, gpu_named("A100 80GB"));
-  if (high) {
-    EXPECT_STREQ(high.variant, "cuda:sm80:int8f16");
-    EXPECT_EQ(variant_of(high).accuracy, CLARY_HIGH);
-  } else {
-    EXPECT_NE(std::strstr(high.why.message(), "int8f16"), nullptr);
-  }
+  EXPECT_STREQ(high.variant, "cuda:sm80:int8f16");
+  EXPECT_EQ(variant_of(high).accuracy, CLARY_HIGH);
 }
 
 // The codes of q, k and v, a scale per row of q, per 128 keys, per 512 keys and channel of v; and 2 %.

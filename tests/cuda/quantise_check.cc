@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "engine/quant/reference.h"
+#include "tests/bounds.h"
 
 namespace clary::test {
 namespace {
@@ -189,8 +191,24 @@ Difference check_values(const Problem& p, const QuantisePlan& plan, const char* 
         const int64_t from = block * kScaleKeys, to = std::min(rows, from + kScaleKeys);
         const double m = per_channel ? all : maximum(from, to);
         if (from < keys && (!per_channel || block == 0))
-          t.scale(scales[(bh * stored + block) * dvp + c], std::max(m, std::ldexp(1.0, -120)) / 127, bh, block, c);
+          t.scale(scales[(bh * stored + block) * dvp + c],
+                  std::max(m, std::ldexp(1.0, -120)) / (plan.args.v_half ? 1 : 127), bh, block, c);
         for (int64_t l = from; l < to; l++) {
+          if (plan.args.v_half) {
+            uint16_t bits;
+            std::memcpy(&bits, codes + bh * rows * dvp * 2 + half_values_offset(dvp, c, l), sizeof bits);
+            const float got = reference::widen(reinterpret_cast<const char*>(&bits), CLARY_F16);
+            if (from >= keys) {
+              if (bits != (kUnwritten & 0xff) * 0x101) t.wrong("v past its length is written", bh, l, c);
+            } else if (l >= keys || c >= p.Dv) {
+              if (std::isfinite(m) && got != 0) t.wrong("v padding is not 0", bh, l, c);
+            } else if (std::isfinite(m) && m > 1e-34) {
+              const double want = element(p.v, bh, l, c) / m;
+              if (!(std::abs(got - want) <= 1.01 * kRounding_f16 * std::abs(want) + kFloor_f16))
+                t.wrong("v is not its share of the largest", bh, l, c);
+            }
+            continue;
+          }
           const int got = codes[bh * rows * dvp + values_offset(dvp, plan.args.v_group, c, l)];
           if (from >= keys) {
             if (got != kUnwritten) t.wrong("v past its length is written", bh, l, c);

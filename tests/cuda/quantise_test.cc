@@ -225,6 +225,7 @@ TEST_F(QuantiseGpu, Lengths) {
       expect_right(test::Instance(c), {.mean = static_cast<MeanKind>(i % 3),
                                        .v_per_channel = i % 2 == 1,
                                        .v_group = i % 4 < 2 ? 128 : 64,
+                                       .v_half = i % 4 == 3,
                                        .shift = i % 5 < 2});
       i++;
     }

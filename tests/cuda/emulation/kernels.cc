@@ -21,9 +21,9 @@ constexpr Entry kEntries[] = {
 #define CLARY_STATISTICS(dtype, type) {"statistics_" #dtype, statistics_##dtype, nullptr},
 #define CLARY_QUANTISE(dtype, type, dim, blocks) {"quantise_" #dtype "_" #dim, quantise_##dtype##_##dim, nullptr},
 #include "engine/cuda/kernels/any/variants.def"
-#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm) \
-  {"attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys, nullptr,                        \
-   attention_##values##_##mask##_##dim##_##rows##x##keys},
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm) \
+  {"attention_" #values "_" #mask "_" #dim "_" #rows "x" #keys "x" #stages, nullptr,                            \
+   attention_##values##_##mask##_##dim##_##rows##x##keys##x##stages},
 #include "engine/cuda/kernels/mma/variants.def"
     {"combine", nullptr, combine},
 };

@@ -12,6 +12,7 @@
 #include "tests/cuda/emulation/fibers.h"
 
 #define __device__
+#define __host__
 #define __global__
 #define __forceinline__ inline
 #define __shared__ static
@@ -25,6 +26,7 @@ using std::min;
 
 constexpr int kArch = CLARY_EMULATED_ARCH;
 constexpr bool kHasAmpereMma = kArch >= 800;
+constexpr bool kHasBlackwellMma = kArch >= 1200;
 constexpr bool kHasDependentLaunch = kArch >= 900;
 constexpr bool kHasBulkCopy = false;
 constexpr float kMagic = 12582912.0f;
@@ -54,6 +56,7 @@ inline Word4 load_once(const void* p) {
   std::memcpy(&r, p, 16);
   return r;
 }
+inline void prefetch(const void*) {}
 inline float load_fresh(const float* p) { return *p; }
 
 template <class To, class From>
@@ -113,10 +116,16 @@ inline uint32_t pack_bytes(float a, float b, float c, float d) {
   const uint32_t high = prmt(__float_as_uint(c), __float_as_uint(d), 0x0040);
   return prmt(low, high, 0x5410);
 }
+inline uint32_t true_bytes(uint32_t x) {
+  uint32_t r = 0;
+  for (int i = 0; i < 4; i++) r |= (x >> 8 * i & 0xff ? 1u : 0u) << i;
+  return r;
+}
 inline float reciprocal(float x) { return 1.0f / x; }
 inline float max_abs(float m, float x) {
   return __uint_as_float(std::max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
 }
+inline float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
 inline float max_of_warp(float m) {
   for (int i = 16; i; i >>= 1) m = max_abs(m, __shfl_xor_sync(~0u, m, i));
   return m;

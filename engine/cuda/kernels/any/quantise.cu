@@ -7,10 +7,10 @@
 
 namespace clary::cuda {
 
-// The table's number is for sm_90. Turing has no MMA for bf16 and f32, and the rotation's shuffles need registers; elsewhere the compiler
-// spills at the 64 registers that four blocks leave, from sm_100 on at the 80 of three, too.
+// The table's number is for sm_80 and sm_90. Turing has no MMA for bf16 and f32, and the rotation's shuffles need registers; the compiler for
+// sm_100 and above spills at the 80 registers that three blocks leave.
 constexpr int blocks_per_sm(int blocks) {
-  const bool one_less = !kHasAmpereMma || (kArch < 900 && blocks == 4) || (kArch >= 1000 && blocks >= 3);
+  const bool one_less = !kHasAmpereMma || (kArch >= 1000 && blocks == 3);
   return one_less && blocks > 1 ? blocks - 1 : blocks;
 }
 

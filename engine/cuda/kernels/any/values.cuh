@@ -60,6 +60,18 @@ __device__ __forceinline__ void store_values(const typename T::Pair (&x)[8][4], 
   *reinterpret_cast<uint64_t*>(chunk) = static_cast<uint64_t>(w[1]) << 32 | w[0];
 }
 
+// The same in f16, as a share of the largest: keys 4 half .. of each eight, in order.
+template <class T>
+__device__ __forceinline__ void store_halves(const typename T::Pair (&x)[8][4], int j, bool high, float inverse,
+                                             uint8_t* first, uint8_t* second) {
+  const auto pair = [&](int key) {
+    const auto value = [&](int k) { return (high ? T::high(x[k][j]) : T::low(x[k][j])) * inverse; };
+    return pack_f16(value(key), value(key + 1));
+  };
+  *reinterpret_cast<uint64_t*>(first) = static_cast<uint64_t>(pair(2)) << 32 | pair(0);
+  *reinterpret_cast<uint64_t*>(second) = static_cast<uint64_t>(pair(6)) << 32 | pair(4);
+}
+
 template <class T>
 union ValueMaxima {
   typename T::Max warps[8][4][4];  // [warp][t][pair]
@@ -122,15 +134,24 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
                     (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp +
                     channel + 8 * t;
 #pragma unroll
-    for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (1.0f / 127.0f);
+    for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (a.v_half ? 1.0f : 1.0f / 127.0f);
   }
   const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
   if (group_key >= (a.cu_k ? pad_to(keys, kTileKeys) : a.k_rows)) return;
-  uint8_t* codes = a.v_codes + static_cast<int64_t>(bh) * a.k_rows * a.dvp + (lane() >> 2 & 1) * 8;
+  const int half = lane() >> 2 & 1;
+  uint8_t* codes = a.v_codes + static_cast<int64_t>(bh) * a.k_rows * a.dvp * (a.v_half ? 2 : 1) + half * 8;
+  if (a.v_half) {
 #pragma unroll
-  for (int j = 0; j < 8; j++)
-    store_values<T>(x, j / 2, j % 2, code_factor(floor_max(amax[j])),
-                    codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, span.row + group_key));
+    for (int j = 0; j < 8; j++)
+      store_halves<T>(x, j / 2, j % 2, reciprocal(floor_max(amax[j])),
+                      codes + half_values_offset(a.dvp, channel + 8 * t + j, span.row + group_key),
+                      codes + half_values_offset(a.dvp, channel + 8 * t + j, span.row + group_key + 8));
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+      store_values<T>(x, j / 2, j % 2, code_factor(floor_max(amax[j])),
+                      codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, span.row + group_key));
+  }
 }
 
 }  // namespace clary::cuda

@@ -18,6 +18,7 @@ constexpr int kArch = __CUDA_ARCH__;
 constexpr int kArch = 0;
 #endif
 constexpr bool kHasAmpereMma = kArch >= 800;        // m16n8k16 for f16 and bf16, maxima that keep NaN, redux
+constexpr bool kHasBlackwellMma = kArch >= 1200;    // whose compiler back end schedules otherwise
 constexpr bool kHasDependentLaunch = kArch >= 900;  // griddepcontrol
 constexpr bool kHasBulkCopy = kArch >= 900;         // cp.async.bulk: one thread copies a tile
 
@@ -47,6 +48,8 @@ __device__ __forceinline__ Word4 load_once(const void* p) {
                : "l"(p));
   return r;
 }
+// Into the L2.
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 // Written by a grid this one may overlap with: through the L2, and not before await_previous_grid().
 __device__ __forceinline__ float load_fresh(const float* p) {
   float r;
@@ -66,6 +69,12 @@ __device__ __forceinline__ uint32_t pack_bytes(float a, float b, float c, float 
   return prmt(low, high, 0x5410);
 }
 
+// Bit i: whether byte i is not 0.
+__device__ __forceinline__ uint32_t true_bytes(uint32_t x) {
+  const uint32_t high = (((x & 0x7f7f7f7fu) + 0x7f7f7f7fu) | x) & 0x80808080u;
+  return (high >> 7) * 0x10204080u >> 28;
+}
+
 // 1 / x to one unit in the last place; x a normal number.
 __device__ __forceinline__ float reciprocal(float x) {
   float r;
@@ -83,7 +92,17 @@ __device__ __forceinline__ float max_abs(float m, float x) {
     return __uint_as_float(max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
   }
 }
-// The same over all lanes, for m >= 0 or NaN.
+// The larger of two, NaN if one is.
+__device__ __forceinline__ float max_or_nan(float a, float b) {
+  if constexpr (kHasAmpereMma) {
+    float r;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+  } else {
+    return a != a ? a : !(b <= a) ? b : a;
+  }
+}
+// The same as max_abs over all lanes, for m >= 0 or NaN.
 __device__ __forceinline__ float max_of_warp(float m) {
   if constexpr (kHasAmpereMma) {
     uint32_t r;

@@ -51,21 +51,26 @@ __device__ __forceinline__ Keys keys_of(const AttentionArgs& a, const Sequence& 
                                           : s.keys)};
 }
 
-// Tiles [first, end) that some of rows [row, last] see, and [plain, plain_end) that all of them see whole.
+// Which of a key head's heads has row `row`.
+__device__ __forceinline__ int head_of_row(const AttentionArgs& a, const Sequence& s, int row) {
+  return a.group == 1 ? 0 : row / s.queries;
+}
+
+// Tiles [first, end) that some of rows [row, last] see, and [plain, plain_end) that all of them see whole, a mask aside.
 struct Tiles {
   int first, end, plain, plain_end;
 };
 template <int kKeys>
 __device__ __forceinline__ Tiles tiles_of(const AttentionArgs& a, const Sequence& s, int row, int last) {
-  const int head = row / s.queries;
-  const bool one_head = last / s.queries == head;
+  const int head = head_of_row(a, s, row);
+  const bool one_head = head_of_row(a, s, last) == head;
   const Keys low = keys_of(a, s, one_head ? row - head * s.queries : 0);
   const Keys high = keys_of(a, s, one_head ? last - head * s.queries : s.queries - 1);
   Tiles t;
   t.first = low.first / kKeys;
   t.end = (high.end + kKeys - 1) / kKeys;
   t.plain = (high.first + kKeys - 1) / kKeys;
-  t.plain_end = a.mask_kind == kMaskNone ? low.end / kKeys : 0;
+  t.plain_end = low.end / kKeys;
   return t;
 }
 

@@ -6,6 +6,7 @@
 namespace clary::cuda {
 
 constexpr bool kMask_plain = false, kMask_mask = true;  // of the table
+constexpr int kValueBytes_u8 = 1, kValueBytes_f16 = 2;
 
 // Copies kBytes contiguous bytes, 16 a thread.
 template <int kThreads, int kBytes>
@@ -28,14 +29,15 @@ __device__ __forceinline__ void each_channel(F f) {
 
 // Starts the copies of one tile of K and V. V's scales come in a tile before they are due, so that who needs them finds them.
 template <class C>
-__device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<C>& memory, int tile) {
+__device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<C>& memory, const Origin& from,
+                                           int tile) {
   constexpr int kPanels = C::kDim / C::kPanel, kBlockTiles = kScaleKeys / C::kKeys;
   Facts& f = memory.facts();
-  const int stage = tile & 1;
+  const int stage = C::stage(tile);
   const auto k_from = [&](int panel) {
-    return a.k_codes + static_cast<int64_t>(f.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel;
+    return a.k_codes + static_cast<int64_t>(from.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel;
   };
-  const uint8_t* v_from = a.v_codes + static_cast<int64_t>(f.v_first + tile * C::kKeys) * C::kDim;
+  const uint8_t* v_from = a.v_codes + static_cast<int64_t>(from.v_first + tile * C::kKeys) * (C::kV / C::kKeys);
   if constexpr (kHasBulkCopy) {
     if (threadIdx.x == 0) {
       const Shared full = shared_address(&f.full[stage]);
@@ -51,35 +53,45 @@ __device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<
       copy_block<C::kThreads, C::kK / kPanels>(memory.k(stage) + panel * C::kKeys * C::kPanel, k_from(panel));
     copy_block<C::kThreads, C::kV>(memory.v(stage), v_from);
   }
-  if ((tile + 1) % kBlockTiles == 0 && tile + 1 < f.end) {
-    const float* from = a.v_scales + static_cast<int64_t>(f.v_block + (tile + 1) / kBlockTiles) * C::kDim;
-    each_channel<C>([&](int c) { copy4(shared_address(memory.ratio() + c), from + c); });
+  if ((tile + 1) % kBlockTiles == 0 && tile + 1 < from.end) {
+    const float* scales = a.v_scales + static_cast<int64_t>(from.v_block + (tile + 1) / kBlockTiles) * C::kDim;
+    each_channel<C>([&](int c) { copy4(shared_address(memory.ratio() + c), scales + c); });
   }
   if (threadIdx.x == 0)
-    copy4(shared_address(&memory.facts().k_scale[stage]), a.k_scales + (f.v_first + tile * C::kKeys) / kTileKeys);
+    copy4(shared_address(&f.k_scale[stage]), a.k_scales + (from.v_first + tile * C::kKeys) / kTileKeys);
   commit_copies();
 }
 
-// Q and its scales, V's first unit, and the facts. A row's codes are swizzled by its place in its head: here by its place in the tile.
+// The first tile, Q and its scales, V's first unit, and the facts. A row's codes are swizzled by its place in its head: here by its place in
+// the tile.
 template <class C>
-__device__ __forceinline__ int begin_block(const AttentionArgs& a, const Memory<C>& memory, const Work& w) {
+__device__ __forceinline__ void begin_block(const AttentionArgs& a, const Memory<C>& memory, const Work& w) {
   const Sequence& seq = w.sequence;
   const int thread = static_cast<int>(threadIdx.x), last = min(w.row + C::kRows, w.rows) - 1;
   const int key_head = (a.cu_q ? 0 : seq.index * a.key_heads) + w.key_head;
   const int first_head = (a.cu_q ? 0 : seq.index * a.heads) + w.key_head * a.group;
   const Tiles tiles = tiles_of<C::kKeys>(a, seq, w.row, last);
-  const int begin = max(tiles.first, w.tile_begin), end = min(tiles.end, w.tile_end);
   constexpr int kPanels = C::kDim / C::kPanel, kWarpRows = C::kRows / C::kWarps;
+  Origin from;
+  from.k_first = key_head * a.k_rows * kPanels + seq.k_row;
+  from.v_first = key_head * a.k_rows + seq.k_row;
+  from.v_block = key_head * a.v_blocks + seq.v_block;
+  from.begin = max(tiles.first, w.tile_begin);
+  from.end = min(tiles.end, w.tile_end);
   Facts& f = memory.facts();
   if (thread == 0) {
     f.work = w;
-    f.k_first = key_head * a.k_rows * kPanels + seq.k_row;
-    f.v_first = key_head * a.k_rows + seq.k_row;
-    f.v_block = key_head * a.v_blocks + seq.v_block;
-    f.begin = begin;
-    f.end = end;
-    make_barrier(shared_address(&f.full[0]));
-    make_barrier(shared_address(&f.full[1]));
+    f.from = from;
+#pragma unroll
+    for (int stage = 0; stage < C::kStages; stage++) make_barrier(shared_address(&f.full[stage]));
+  }
+  if (thread < C::kRows) {
+    const int row = min(w.row + thread, w.rows - 1), head = head_of_row(a, seq, row);
+    const float scale =
+        a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + seq.q_row + row - head * seq.queries];
+    memory.scale()[thread] = scale > 3e38f ? 3e38f : scale;
+    memory.frame()[thread] = kNoFrame;
+    memory.total()[thread] = 0;
   }
   if (thread < C::kWarps) {  // a warp's own bounds are tighter; one of no rows takes the last one's
     const int row = w.row + thread * kWarpRows;
@@ -87,58 +99,51 @@ __device__ __forceinline__ int begin_block(const AttentionArgs& a, const Memory<
     f.plain[thread] = own.plain;
     f.plain_end[thread] = own.plain_end;
   }
-  constexpr int kChunks = C::kDim / 16, kPanelChunks = C::kPanel / 16, kStep = C::kThreads / kChunks;
-  int row = thread / kChunks, head = (w.row + row) / seq.queries, query = w.row + row - head * seq.queries;
-  const int panel = thread % kChunks / kPanelChunks, chunk = thread % kPanelChunks;
+  if (from.begin < from.end) {
+    if constexpr (C::kStages > 1) fetch_tile<C>(a, memory, from, from.begin);
+    constexpr int kChunks = C::kDim / 16, kPanelChunks = C::kPanel / 16, kStep = C::kThreads / kChunks;
+    const int panel = thread % kChunks / kPanelChunks, chunk = thread % kPanelChunks;
+    int row = thread / kChunks, head = head_of_row(a, seq, w.row + row), query = w.row + row - head * seq.queries;
 #pragma unroll 2
-  for (; row < C::kRows; row += kStep) {
-    if (w.row + row >= w.rows) query = 0, head = 0;  // no such row: any will do
-    const int code = seq.q_row + query;
-    const int64_t source = (static_cast<int64_t>(first_head + head) * kPanels + panel) * a.q_rows + code;
-    copy16(memory.q() + (panel * C::kRows + row) * C::kPanel + swizzle(row, chunk, C::kPanel) * 16,
-           a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16);
-    if (thread % kChunks == 0) {
-      const float scale = a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + code];
-      memory.scale()[row] = scale > 3e38f ? 3e38f : scale;
-      memory.frame()[row] = kNoFrame;
-      memory.total()[row] = 0;
+    for (; row < C::kRows; row += kStep) {
+      if (w.row + row >= w.rows) query = 0, head = 0;  // no such row: any will do
+      const int code = seq.q_row + query;
+      const int64_t source = (static_cast<int64_t>(first_head + head) * kPanels + panel) * a.q_rows + code;
+      copy16(memory.q() + (panel * C::kRows + row) * C::kPanel + swizzle(row, chunk, C::kPanel) * 16,
+             a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16);
+      for (query += kStep; query >= seq.queries; query -= seq.queries) head++;
     }
-    for (query += kStep; query >= seq.queries; query -= seq.queries) head++;
-  }
-  __syncthreads();
-  if (begin < end) {
+    commit_copies();
     constexpr int kBlockTiles = kScaleKeys / C::kKeys;
     each_channel<C>([&](int c) {
-      const float scale = a.v_scales[static_cast<int64_t>(f.v_block + begin / kBlockTiles) * C::kDim + c];
+      const float scale = a.v_scales[static_cast<int64_t>(from.v_block + from.begin / kBlockTiles) * C::kDim + c];
       memory.unit()[c] = scale;
-      if (begin % kBlockTiles == 0) memory.ratio()[c] = scale;
+      if (from.begin % kBlockTiles == 0) memory.ratio()[c] = scale;
     });
-    fetch_tile<C>(a, memory, begin);
   }
-  return begin;
+  __syncthreads();
 }
 
 template <class C>
 __device__ __forceinline__ void attention(const AttentionArgs& a) {
   constexpr int kWarpRows = C::kRows / C::kWarps;
   const Memory<C> memory = {dynamic_shared()};
-  int tile;
   {
     Work w;
     const int item = opaque(static_cast<int>(blockIdx.x));
     if (!find_work<C::kRows, C::kKeys>(a, item % a.blocks, item / a.blocks, w)) return;
-    tile = begin_block<C>(a, memory, w);
+    begin_block<C>(a, memory, w);
   }
   const Facts& f = memory.facts();
   Accumulators<C> o;
 #pragma unroll
-  for (int m = 0; m < C::kMmas; m++)
+  for (int m = 0; m < C::kMmas; m++) {
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-      o.sum[m][r] = 0;
+    for (int r = 0; r < 2; r++) o.sum[m][r] = 0;
 #pragma unroll
-      for (int i = 0; i < C::kDim / 8; i++) o.out[m][i][2 * r] = o.out[m][i][2 * r + 1] = 0;
-    }
+    for (int i = 0; i < C::kDim / 8; i++)
+      with_out<C>(memory, o, m, i, [](float (&out)[4]) { out[0] = out[1] = out[2] = out[3] = 0; });
+  }
 
   // ldmatrix: which row of its 16 or 8 a lane names, and which chunk.
   const int own = lane(), k_lane = (own & 7) + (own >> 4) * 8;
@@ -146,8 +151,12 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
                    swizzle(own & 15, own >> 4, C::kPanel) * 16;
   const Shared k = memory.k(0) + k_lane * C::kPanel + swizzle(k_lane, own >> 3 & 1, C::kPanel) * 16;
 #pragma unroll 1
-  for (; tile < f.end; tile++) {
+  for (int tile = f.from.begin; tile < f.from.end; tile++) {
     const bool edge = tile % (kScaleKeys / C::kKeys) == 0;
+    if constexpr (C::kStages == 1) {
+      __syncthreads();  // all are past the last tile
+      fetch_tile<C>(a, memory, f.from, tile);
+    }
     await_copies();
     if (edge)
       each_channel<C>([&](int c) {
@@ -157,24 +166,36 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
         unit = now;
       });
     __syncthreads();
-    if (tile + 1 < f.end) fetch_tile<C>(a, memory, tile + 1);
-    await_bytes(shared_address(&f.full[tile & 1]), (tile - f.begin) >> 1 & 1);
+    const int stage = C::stage(tile);
+    if (C::kStages > 1 && tile + 1 < f.from.end) fetch_tile<C>(a, memory, f.from, tile + 1);
+    await_bytes(shared_address(&f.full[stage]), (tile - f.from.begin) / C::kStages & 1);
     if (edge) close_block<C>(memory, o);
     // With a lane a row: whether all rows of the warp see all keys, with scores that exponentials() can take.
     const int lane_row = Memory<C>::thread(), in_warp = lane_row >> 5;
-    const float most = memory.scale()[in_warp * kWarpRows + lane_row % kWarpRows] * f.k_scale[tile & 1];
-    const bool plain = tile >= f.plain[in_warp] && tile < f.plain_end[in_warp] && most <= kFlatScale;
-    uint32_t p[C::kMmas][C::kBlocks / 4][4];
+    const float most = memory.scale()[in_warp * kWarpRows + lane_row % kWarpRows] * f.k_scale[stage];
+    bool plain = tile >= f.plain[in_warp] && tile < f.plain_end[in_warp] && most <= kFlatScale;
+    uint32_t bits = ~0u;
+    if constexpr (C::kMask) {
+      const Sight sight = look<C>(a, f.work, tile);
+      if (sight.hidden) continue;
+      plain = plain && sight.open;
+      bits = sight.bits;
+    }
+    uint32_t p[C::kMmas][C::kFragments][4];
     float factor[C::kMmas][2];
     if (__all_sync(~0u, plain)) {
-      take_scores<C, false>(a, memory, tile, o, q, k + (tile & 1) * C::kK, p, factor);
+      take_scores<C, false>(a, memory, tile, bits, o, q, k + stage * C::kK, p, factor);
     } else {
-      take_scores<C, true>(a, memory, tile, o, q, k + (tile & 1) * C::kK, p, factor);
+      take_scores<C, true>(a, memory, tile, bits, o, q, k + stage * C::kK, p, factor);
     }
     recall_codes<C>(memory, p);
     const int v_lane = Memory<C>::thread() & 31;
-    const Shared v = memory.v(tile & 1) + (v_lane & 7) * C::kGroup + swizzle(v_lane & 7, v_lane >> 3, C::kGroup) * 16;
-    add_values<C>(o, p, factor, v);
+    const Shared v = memory.v(stage) + (v_lane & 7) * C::kGroup + swizzle(v_lane & 7, v_lane >> 3, C::kGroup) * 16;
+    if constexpr (C::kHalf) {
+      add_half_values<C>(memory, o, p, v);
+    } else {
+      add_values<C>(memory, o, p, factor, v);
+    }
   }
   commit_copies();  // of Q, where there was no tile: rows leave through its memory
   await_copies();
@@ -184,11 +205,13 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
 
 }  // namespace clary::cuda
 
-#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, blocks, from_sm, to_sm)                     \
-  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                                \
-      attention_##values##_##mask##_##dim##_##rows##x##keys(const __grid_constant__ clary::cuda::AttentionArgs a) { \
-    if constexpr (clary::cuda::kArch / 10 >= (from_sm) && clary::cuda::kArch / 10 <= (to_sm))                       \
-      clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, clary::cuda::kMask_##mask>>(a);              \
+#define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm)   \
+  extern "C" __global__ void __launch_bounds__((warps) * 32, blocks)                                              \
+      attention_##values##_##mask##_##dim##_##rows##x##keys##x##stages(                                           \
+          const __grid_constant__ clary::cuda::AttentionArgs a) {                                                 \
+    if constexpr (clary::cuda::kArch / 10 >= (from_sm) && clary::cuda::kArch / 10 <= (to_sm))                     \
+      clary::cuda::attention<clary::cuda::Tile<dim, rows, keys, warps, stages, parked,                            \
+                                               clary::cuda::kValueBytes_##values, clary::cuda::kMask_##mask>>(a); \
   }
 #include "variants.def"
 
