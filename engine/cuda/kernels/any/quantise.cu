@@ -23,6 +23,7 @@ __device__ __forceinline__ void quantise(const QuantiseArgs& a) {
     } rows;
     ValueMaxima<T> values;
   } s;
+  let_next_grid_start();
   int item = static_cast<int>(blockIdx.x);
   if (item < a.q_items) return quantise_queries<T, D>(a, item, slabs, s.rows.mean);
   item -= a.q_items;

@@ -97,7 +97,6 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
 // One warp: tiles of queries, and the word that there are no more.
 template <class C>
 __device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& block) {
-  await_previous_grid();
   // The round, and which of the two slots comes next in which phase: one register, of which there are few
 #pragma unroll 1
   for (unsigned state = 0;; state += 4) {
@@ -113,6 +112,7 @@ __device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& 
       return;
     }
     if (!describe_item<C>(a, static_cast<int>(item), rows.item)) continue;
+    await_previous_grid();  // nothing before has read what the quantiser writes
     load_queries<C>(a, rows, shared_address(block.q[slot]));
     commit_copies();
     await_copies();
