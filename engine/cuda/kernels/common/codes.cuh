@@ -13,9 +13,6 @@ constexpr float kLeastScale = 1e-37f;
 constexpr float kMostScale = 1.2676506e30f;   // 2^100: larger ones are taken for it, so that nothing overflows
 constexpr float kUnitStep = 8.67361738e-19f;  // 2^-60: V's unit falls by no more at a time
 
-// The larger of two, NaN if one is.
-__device__ __forceinline__ float max_or_nan(float a, float b) { return a != a ? a : !(b <= a) ? b : a; }
-
 // Sum over the four threads of a row.
 __device__ __forceinline__ float sum_of_row(float x) {
   x += __shfl_xor_sync(~0u, x, 1);

@@ -64,7 +64,7 @@ struct Place {
   int64_t batch, head, token;
 };
 __device__ __forceinline__ Place place_of(const AttentionArgs& a, const Sequence& s, int key_head, int row) {
-  const int head = head_of_row(a, s, row);
+  const int head = row / s.queries;
   return {a.cu_q ? 0 : s.index, static_cast<int64_t>(key_head) * a.group + head, s.q_begin + row - head * s.queries};
 }
 __device__ __forceinline__ char* out_row(const AttentionArgs& a, const Place& p) {

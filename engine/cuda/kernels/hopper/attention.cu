@@ -17,8 +17,8 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
     for (int i = 0; i < C::kStages; i++) {
       make_barrier(shared_address(&barriers.k_full[i]), 1);
       make_barrier(shared_address(&barriers.v_full[i]), 1);
-      make_barrier(shared_address(&barriers.k_empty[i]), C::kGroups);
-      make_barrier(shared_address(&barriers.v_empty[i]), C::kGroups);
+      make_barrier(shared_address(&barriers.k_empty[i]), 4 * C::kGroups);
+      make_barrier(shared_address(&barriers.v_empty[i]), 4 * C::kGroups);
     }
     show_barriers();
   }

@@ -119,7 +119,8 @@ class Consumer {
 
  private:
   using State = Accumulators<C>;
-  __device__ __forceinline__ bool leads() const { return in_group() == 0; }
+  // Who gives a stage back, for its warp: the others of the group may still be on their way to what it holds.
+  __device__ __forceinline__ bool leads() const { return lane() == 0; }
 
   // K of the next tile and its scale, which is read before the products, whose end lets the next one come.
   __device__ __forceinline__ float await_keys() {
@@ -353,7 +354,8 @@ __device__ __forceinline__ void Consumer<C>::run() {
 #pragma unroll 1
     for (; tile < own.first && tile < item.end; tile++) skip();
     const int end = own.end;
-    const float steepest = max_or_nan(item.steepest[2 * group_], item.steepest[2 * group_ + 1]);
+    const float a = item.steepest[2 * group_], b = item.steepest[2 * group_ + 1];
+    const float steepest = a != a || a > b ? a : b;  // NaN if one is
 #pragma unroll
     for (int c = in_group(); c < C::kDim; c += 128)
       copy4(shared_address(&b_.unit[group_][c]), a_.v_scales + static_cast<int64_t>(item.v_scale) * C::kDim + c);
