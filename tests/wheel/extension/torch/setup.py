@@ -18,7 +18,7 @@ setup(
     ext_modules=[
         CUDAExtension(
             "torch_demo._C",
-            ["torch_demo/binding.cpp", "torch_demo/scale.cu"],
+            ["torch_demo/binding.cc", "torch_demo/scale.cu"],
             extra_compile_args={"cxx": ["-O2", "-std=c++17"], "nvcc": ["-O2", "-std=c++17"]},
         )
     ],
