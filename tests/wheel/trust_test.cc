@@ -164,7 +164,9 @@ TEST_F(SourceTest, DamagedMemoryIsNoEmptyOne) {
   const std::string path = "/h/.config/clary/sources.json", good = world.disk.files[path];
   world.disk.files.erase("site/latest.json.minisig");
   for (const std::string& bad : {std::string(), std::string("[]"), std::string("{\"site\": 1}"),
-                                 std::string("{\"site\": {\"serial\": \"1\"}}"), good.substr(0, good.size() / 2)}) {
+                                 std::string("{\"site\": {\"serial\": \"1\"}}"), replace_all(good, "\"RW", "1, \"RW"),
+                                 std::string("{\"site\": {\"serial\": 1, \"sha256\": \"x\", \"keys\": null}}"),
+                                 good.substr(0, good.size() / 2)}) {
     world.disk.files[path] = bad;
     EXPECT_TRUE(read().starts_with("damaged, ")) << bad;
     EXPECT_EQ(run_clary(world.ctx, {"sign", "--forget", "site"}), kUsage);

@@ -43,9 +43,11 @@ Result<Done> Trust::load() {
   const Result<Json> json = parse_json(*text, file());
   if (!json || !json->is_object()) return damaged;
   for (const auto& [source, seen] : json->items()) {
-    if (!seen.is_object() || number_of(seen, "serial", -1) < 0 || !seen.contains("sha256") || !seen.contains("keys"))
+    const Strings keys = strings_of(seen, "keys");
+    if (number_of(seen, "serial", -1) < 0 || text_of(seen, "sha256").empty() || !seen.contains("keys") ||
+        !seen["keys"].is_array() || keys.size() != seen["keys"].size())  // else a key would count as none
       return damaged;
-    sources_[source] = {number_of(seen, "serial"), text_of(seen, "sha256"), strings_of(seen, "keys")};
+    sources_[source] = {number_of(seen, "serial"), text_of(seen, "sha256"), keys};
   }
   return Done{};
 }
