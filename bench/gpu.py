@@ -8,6 +8,7 @@ call from tensors to tensors; `kernel` is the attention kernel's share of it, fr
 TFLOPS are 4 B H Lq Lk D / time, half of that under causal.
 
     python bench/gpu.py [--quick] [--only SUBSTRING] [--json FILE]    measure: table on stdout, progress on stderr
+    python bench/gpu.py --docs FILE                                   the plot of docs/cuda.md from a result
 """
 
 from __future__ import annotations
@@ -370,6 +371,37 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def plot(result: dict[str, Any], path: Path) -> None:
+    """TFLOPS over tokens, sustained and end to end, a panel for each head_dim."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = {"standard": "#2f7d4f", "high": "#5aa9c9", "torch cuDNN": "#d98032", "torch flash": "#b5482a"}
+    rows = [r for r in result["rows"] if r["section"] == "tokens"]
+    dims = sorted({r["D"] for r in rows})
+    figure, axes = plt.subplots(1, len(dims), figsize=(3.1 * len(dims), 3.4), sharey=True, squeeze=False)
+    for axis, D in zip(axes[0], dims):
+        own = sorted((r for r in rows if r["D"] == D), key=lambda r: r["Lk"])
+        lengths = [r["Lk"] for r in own]
+        for name, colour in colours.items():
+            y = [r["results"][name]["sustained"]["tflops"] for r in own]
+            style = "-o" if name in OURS else "--s"
+            axis.plot(lengths, y, style, color=colour, markersize=3.5, linewidth=1.6, label=name)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, [f"{n / 1024:g}k" for n in lengths])
+        axis.set_title(f"head_dim {D}", fontsize=10)
+        axis.set_xlabel("tokens", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    axes[0][0].set_ylim(bottom=0)  # of all panels
+    axes[0][0].set_ylabel(f"TFLOPS, {result['machine']['gpu']}", fontsize=9)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8.5, frameon=False)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(path, dpi=110)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench gpu", description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round of the rows that matter: a minute")
@@ -378,7 +410,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no row after so many")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure here")
     parser.add_argument("--commit", default="", help="what to call this checkout, where git cannot say")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="measure nothing; the plot of docs/cuda.md from this")
     args = parser.parse_args()
+    if args.docs:
+        plot(json.loads(args.docs.read_text()), ROOT / "docs" / "images" / "gpu-bench.png")
+        return 0
     import clary
 
     cuda = clary.info()["cuda"]
