@@ -253,7 +253,7 @@ def run(rows: Iterable[Row], args: argparse.Namespace) -> dict[str, Any]:
         if r["over"] < SLOWEST or (args.again and is_short(r)):
             row = Row(**{f.name: r[f.name] for f in fields(Row)})
             found[i] = sorted([one(row) if args.again else r, one(row), one(row)], key=lambda r: r["over"])[1]
-    return {"machine": machine(args.device), "command": " ".join(["./dev bench dropin", *sys.argv[1:]]), "rows": found}
+    return {"machine": machine(args.device), "command": report.command("dropin"), "rows": found}
 
 
 def main() -> int:

@@ -196,7 +196,7 @@ def main() -> int:
             report.fill(ROOT / f"docs/{package}.md", tables(result, package))
         return 0
     torch.set_num_threads(1)
-    result = {"machine": machine(), "command": " ".join(["./dev bench models", *sys.argv[1:]])}
+    result = {"machine": machine(), "command": report.command("models")}
     result["outputs"] = [outputs(name) for name in zoo.CASES if args.only in name]
     result["pictures"] = [pictures(name) for name in pipelines.PIPELINES if args.only in name]
     result["speed"] = [row for name in SPEED if args.only in name for row in speed(name, args.rounds)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def fill(path: Path, bodies: dict[str, str]) -> None:
         return f"<!-- begin {match[1]} -->\n{bodies[match[1]]}\n<!-- end {match[1]} -->"
 
     path.write_text(re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", put, path.read_text(), flags=re.DOTALL))
+
+
+def command(verb: str) -> str:
+    """What was typed, less --json FILE: where a result lies is not part of it."""
+    words = list(sys.argv[1:])
+    if "--json" in words:
+        del words[words.index("--json") : words.index("--json") + 2]
+    return " ".join(["./dev bench", verb, *words])
 
 
 def percent(share: float | None) -> str:
