@@ -122,10 +122,13 @@ class Consumer {
   // Who gives a stage back, for its warp: the others of the group may still be on their way to what it holds.
   __device__ __forceinline__ bool leads() const { return lane() == 0; }
 
-  // K of the next tile and its scale, which is read before the products, whose end lets the next one come.
+  // K of the next tile and its scale, which is read before the products, whose end lets the next one come,
+  // and by the lane that says so: what others read, its arrival would not order.
   __device__ __forceinline__ float await_keys() {
     await_bytes(shared_address(&b_.barriers.k_full[stage_.index]), stage_.phase);
-    return *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+    float scale = 0;
+    if (leads()) scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+    return __shfl_sync(~0u, scale, 0);
   }
   // A tile none of the rows sees.
   __device__ __forceinline__ void skip() {
