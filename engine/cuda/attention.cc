@@ -188,19 +188,19 @@ void bind(AttentionPlan* plan, const QuantisePlan& quantised, char* workspace) {
   a.part_lse = reinterpret_cast<float*>(base + plan->part_lse);
 }
 
-Status attention(const Gpu& gpu, const AttentionPlan& plan, Stream stream) {
+Status attention(const Gpu& gpu, const AttentionPlan& plan, Queue& queue) {
   if (!plan.blocks) return {};
-  AttentionArgs args = plan.args;
   Kernel kernel = nullptr, combine = nullptr;
   const auto shared_bytes = static_cast<uint32_t>(plan.variant->shared_bytes);
   if (Status s = find_kernel(gpu, plan.variant->image, plan.variant->kernel, &kernel, shared_bytes); !s) return s;
   if (plan.combine_blocks)
     if (Status s = find_kernel(gpu, kImage, "combine", &combine); !s) return s;
   const auto at_once = static_cast<uint32_t>(gpu.multiprocessors * plan.variant->blocks_per_sm);
-  const Launch first = {kernel, plan.variant->persistent ? std::min(plan.blocks, at_once) : plan.blocks,
-                        static_cast<uint32_t>(plan.variant->threads), shared_bytes, plan.variant->persistent};
-  if (Status s = launch(gpu, stream, first, &args); !s) return s;
-  return combine ? launch(gpu, stream, {combine, plan.combine_blocks, kCombineThreads}, &args) : Status();
+  queue.add({kernel, plan.variant->persistent ? std::min(plan.blocks, at_once) : plan.blocks,
+             static_cast<uint32_t>(plan.variant->threads), shared_bytes, plan.variant->persistent},
+            &plan.args);
+  if (combine) queue.add({combine, plan.combine_blocks, kCombineThreads}, &plan.args);
+  return {};
 }
 
 }  // namespace clary::cuda

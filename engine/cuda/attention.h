@@ -1,11 +1,10 @@
 // Attention on the GPU over quantised q, k, v: one launch, or two where the keys are shared out.
 //
-// As with the quantiser: plan_attention() is pure, bind() makes pointers, attention() only launches. A call is
-//   choose a variant; plan_quantise() with its options; plan_attention(); bind() both; quantise(); attention().
+// As with the quantiser: plan_attention() is pure, bind() makes pointers, attention() only adds launches. A call is
+//   choose a variant; plan_quantise() with its options; plan_attention(); bind() both; quantise() and attention() into one queue; send().
 // Kernels: kernels/mma/README.md, kernels/hopper/README.md.
 #pragma once
 #include "engine/cuda/args.h"
-#include "engine/cuda/gpu.h"
 #include "engine/cuda/quantise.h"
 #include "engine/problem.h"
 
@@ -49,7 +48,13 @@ Status plan_attention(const Problem& problem, const AttentionVariant& variant, A
 // Points inputs at a bound QuantisePlan's outputs. `workspace`: device memory of plan->workspace bytes, any alignment.
 void bind(AttentionPlan* plan, const QuantisePlan& quantised, char* workspace);
 
-// Launches on `stream`. REQUIRES a bound plan and `gpu` current (CurrentGpu). Asynchronous; may be captured.
-Status attention(const Gpu& gpu, const AttentionPlan& plan, Stream stream);
+// Adds its launches to `queue`, which reads `plan` when it is sent. REQUIRES a bound plan and `gpu` current (CurrentGpu).
+Status attention(const Gpu& gpu, const AttentionPlan& plan, Queue& queue);
+// Sends them too. Asynchronous; may be captured.
+inline Status attention(const Gpu& gpu, const AttentionPlan& plan, Stream stream) {
+  Queue queue(gpu, stream);
+  const Status status = attention(gpu, plan, queue);
+  return status ? queue.send() : status;
+}
 
 }  // namespace clary::cuda

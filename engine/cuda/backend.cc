@@ -25,8 +25,10 @@ Status run(const Plan& plan, const Problem& p) {
   const Stream stream = static_cast<Stream>(p.stream);
   CurrentGpu current;
   if (Status s = current.enter(g, stream); !s) return s;
-  if (Status s = quantise(g, quantised, stream); !s) return s;
-  return attention(g, attended, stream);
+  Queue queue(g, stream);
+  if (Status s = quantise(g, quantised, queue); !s) return s;
+  if (Status s = attention(g, attended, queue); !s) return s;
+  return queue.send();
 }
 
 }  // namespace

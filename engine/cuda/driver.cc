@@ -6,7 +6,7 @@
 #include <cstring>
 #include <mutex>
 
-#include "engine/cuda/gpu.h"
+#include "engine/cuda/queue.h"
 
 namespace clary::cuda {
 namespace {
@@ -57,10 +57,13 @@ Status open(Driver* d, GetProcAddress* get) {
   d->member = reinterpret_cast<decltype(d->member)>(find(#name, since)); \
   if (!d->member) missing = #name;
   CLARY_DRIVER_FUNCTIONS(CLARY_RESOLVE)
-#undef CLARY_RESOLVE
   if (missing)
     return Status::error(CLARY_NO_DEVICE, "Reinstall the NVIDIA driver.", "the NVIDIA driver (CUDA %d.%d) has no %s",
                          number / 1000, number % 1000 / 10, missing);
+  missing = nullptr;
+  CLARY_GRAPH_FUNCTIONS(CLARY_RESOLVE)
+  d->graphs = !missing && number >= kMinDependentLaunch;
+#undef CLARY_RESOLVE
   d->find = find;
   d->version = number;
   if (const Result r = d->init(0); r != kSuccess) return driver_status(*d, r, "starting CUDA");
@@ -125,6 +128,7 @@ Status driver_status(const Driver& d, Result r, const char* doing) {
 
 void set_driver_for_test(const char* test_path) {
   reset_gpus();
+  reset_queues();
   path = test_path ? test_path : "libcuda.so.1";
   delete loaded;
   loaded = new Loaded;

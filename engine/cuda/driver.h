@@ -18,6 +18,9 @@ using Stream = struct CUstream_st*;
 using Library = struct CUlib_st*;
 using Kernel = struct CUkern_st*;
 using Function = struct CUfunc_st*;
+using Graph = struct CUgraph_st*;
+using GraphNode = struct CUgraphNode_st*;
+using GraphExec = struct CUgraphExec_st*;
 
 // CUresult, those that are told apart.
 constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitialized = 3, kDeinitialized = 4,
@@ -46,9 +49,12 @@ struct LaunchAttribute {
   union {
     char raw[64];
     int32_t flag;
+    uint32_t size[3];
   } value;
 };
+constexpr int32_t kClusterDimension = 4;           // blocks of a cluster in x, y, z
 constexpr int32_t kProgrammaticSerialization = 6;  // the grid may start before the one ahead of it in the stream ends
+constexpr int32_t kPriority = 8;                   // the stream's
 constexpr int32_t kMaxDynamicShared = 8;           // CUfunction_attribute
 struct LaunchConfig {
   uint32_t grid[3], block[3];
@@ -57,6 +63,23 @@ struct LaunchConfig {
   LaunchAttribute* attributes;
   uint32_t attribute_count;
 };
+// CUDA_KERNEL_NODE_PARAMS_v2 and CUgraphEdgeData.
+struct KernelNode {
+  Function function;  // null: kernel in context
+  uint32_t grid[3], block[3];
+  uint32_t shared_bytes;
+  void** parameters;
+  void** extra;
+  Kernel kernel;
+  Context context;
+};
+struct GraphEdge {
+  uint8_t from_port, to_port, type;
+  uint8_t reserved[5];
+};
+constexpr GraphEdge kWholeGrid = {}, kProgrammaticEdge = {1, 0, 1, {}};  // as kProgrammaticSerialization
+constexpr int32_t kRelaxedCapture = 2;                                   // CUstreamCaptureMode
+static_assert(sizeof(KernelNode) == 72 && offsetof(KernelNode, kernel) == 56 && sizeof(GraphEdge) == 8);
 static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchConfig, stream) == 32 && sizeof(LaunchConfig) == 56);
 
 // X(member, symbol, version of the signature, parameters). All exist from kMinDriver on.
@@ -82,13 +105,32 @@ static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchConfig, stream) ==
   X(launch, cuLaunchKernelEx, 11060, (const LaunchConfig* config, Function function, void** parameters, void** extra)) \
   X(error_name, cuGetErrorName, 6000, (Result error, const char** name))
 
+// The same for a graph of launches (queue.h). Null on a driver that lacks one of them.
+#define CLARY_GRAPH_FUNCTIONS(X)                                                                                \
+  X(capture_mode, cuThreadExchangeStreamCaptureMode, 10010, (int32_t* mode))                                    \
+  X(stream_context, cuStreamGetCtx, 9020, (Stream stream, Context * context))                                   \
+  X(stream_priority, cuStreamGetPriority, 5050, (Stream stream, int* priority))                                 \
+  X(graph_create, cuGraphCreate, 10000, (Graph * graph, uint32_t flags))                                        \
+  X(graph_add_kernel, cuGraphAddKernelNode, 12000,                                                              \
+    (GraphNode * node, Graph graph, const GraphNode* after, size_t count, const KernelNode* kernel))            \
+  X(graph_set_attribute, cuGraphKernelNodeSetAttribute, 11000, (GraphNode node, int32_t id, const void* value)) \
+  X(graph_add_edges, cuGraphAddDependencies, 12030,                                                             \
+    (Graph graph, const GraphNode* from, const GraphNode* to, const GraphEdge* edges, size_t count))            \
+  X(graph_instantiate, cuGraphInstantiateWithFlags, 11040, (GraphExec * exec, Graph graph, uint64_t flags))     \
+  X(graph_set_kernel, cuGraphExecKernelNodeSetParams, 12000,                                                    \
+    (GraphExec exec, GraphNode node, const KernelNode* kernel))                                                 \
+  X(graph_launch, cuGraphLaunch, 10000, (GraphExec exec, Stream stream))                                        \
+  X(graph_destroy, cuGraphDestroy, 10000, (Graph graph))
+
 constexpr int kMinDriver = 12000;           // CUDA 12.0: driver 525
 constexpr int kMinDependentLaunch = 12030;  // from here on programmatic dependency may be captured into a graph
 
 struct Driver {
 #define CLARY_DECLARE(member, symbol, version, parameters) Result(*member) parameters = nullptr;
   CLARY_DRIVER_FUNCTIONS(CLARY_DECLARE)
+  CLARY_GRAPH_FUNCTIONS(CLARY_DECLARE)
 #undef CLARY_DECLARE
+  bool graphs = false;  // it has all of CLARY_GRAPH_FUNCTIONS
   // Any other entry point, or null; for tests and benches.
   void* (*find)(const char* symbol, int version) = nullptr;
   int version = 0;  // 1000 * major + 10 * minor of the newest CUDA it supports

@@ -48,9 +48,12 @@ struct Launch {
   uint32_t block;  // threads
   uint32_t shared_bytes = 0;
   bool overlap = false;  // may start before the grid ahead of it ends (it then waits with griddepcontrol)
+  uint32_t cluster = 1;  // blocks of a cluster, which divide the grid; past 1 from compute capability 9.0 on
 };
 // REQUIRES gpu to be current. `arguments` is the kernel's only parameter, copied by the driver.
-Status launch(const Gpu& gpu, Stream stream, const Launch& launch, void* arguments);
+Status launch(const Gpu& gpu, Stream stream, const Launch& launch, const void* arguments);
+// Whether the GPU and its driver have what `overlap` asks for.
+bool can_overlap(const Driver& driver, const Gpu& gpu);
 
 // Tests only, while nothing else runs. See set_driver_for_test.
 void reset_gpus();

@@ -153,15 +153,15 @@ void bind(QuantisePlan* plan, char* workspace) {
   a.v_maxima = a.v_maxima ? reinterpret_cast<float*>(base + o.v_maxima) : nullptr;
 }
 
-Status quantise(const Gpu& gpu, const QuantisePlan& plan, Stream stream) {
-  QuantiseArgs args = plan.args;
+Status quantise(const Gpu& gpu, const QuantisePlan& plan, Queue& queue) {
   Kernel kernel = nullptr;
   if (plan.statistics_blocks) {
     if (Status s = find_kernel(gpu, kImage, plan.statistics_kernel, &kernel); !s) return s;
-    if (Status s = launch(gpu, stream, {kernel, plan.statistics_blocks, kThreads}, &args); !s) return s;
+    queue.add({kernel, plan.statistics_blocks, kThreads}, &plan.args);
   }
   if (Status s = find_kernel(gpu, kImage, plan.quantise_kernel, &kernel); !s) return s;
-  return launch(gpu, stream, {kernel, plan.quantise_blocks, kThreads, 0, plan.statistics_blocks != 0}, &args);
+  queue.add({kernel, plan.quantise_blocks, kThreads, 0, plan.statistics_blocks != 0}, &plan.args);
+  return {};
 }
 
 }  // namespace clary::cuda

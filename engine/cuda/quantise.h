@@ -1,10 +1,10 @@
 // Preprocessing on the GPU: q, k, v of a problem to codes and scales in its workspace, in at most two launches.
 //
-// plan_quantise() is pure (shapes and strides only), quantise() only launches. Layouts: layout.h. Schedule and figures:
+// plan_quantise() is pure (shapes and strides only), quantise() only adds launches. Layouts: layout.h. Schedule and figures:
 // kernels/any/README.md.
 #pragma once
 #include "engine/cuda/args.h"
-#include "engine/cuda/gpu.h"
+#include "engine/cuda/queue.h"
 #include "engine/problem.h"
 
 namespace clary::cuda {
@@ -36,7 +36,13 @@ Status plan_quantise(const Problem& problem, const QuantiseOptions& options, Qua
 // Points the outputs into `workspace`: device memory of plan.workspace bytes, any alignment. Reads nothing.
 void bind(QuantisePlan* plan, char* workspace);
 
-// Launches on `stream`. REQUIRES a bound plan and `gpu` current (CurrentGpu). Asynchronous; may be captured.
-Status quantise(const Gpu& gpu, const QuantisePlan& plan, Stream stream);
+// Adds its launches to `queue`, which reads `plan` when it is sent. REQUIRES a bound plan and `gpu` current (CurrentGpu).
+Status quantise(const Gpu& gpu, const QuantisePlan& plan, Queue& queue);
+// Sends them too. Asynchronous; may be captured.
+inline Status quantise(const Gpu& gpu, const QuantisePlan& plan, Stream stream) {
+  Queue queue(gpu, stream);
+  const Status status = quantise(gpu, plan, queue);
+  return status ? queue.send() : status;
+}
 
 }  // namespace clary::cuda

@@ -6,6 +6,8 @@
 
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "engine/cuda/gpu.h"
 #include "engine/cuda/image.h"
@@ -81,6 +83,82 @@ TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
   ASSERT_EQ(call.run(), CLARY_OK);  // everything is loaded: the same launches, nothing else
   EXPECT_EQ(fake->launches, 6);
   EXPECT_EQ(fake->retains, 1);
+}
+
+// Where it is one graph, and where so many launches: in both cases the same kernels with the same arguments.
+TEST_F(BackendTest, ACallIsAGraphKeptForItsKernelsAndStream) {
+  Call call(8192), other(512);
+  ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
+  EXPECT_EQ(fake->graphs, 1);
+  EXPECT_EQ(fake->graph_launches, 1);
+  EXPECT_EQ(fake->graph_edges, 2);   // quantise and Hopper's attention start early
+  ASSERT_EQ(other.run(), CLARY_OK);  // other shapes, the same kernels
+  call.args.q.data = reinterpret_cast<void*>(0x900000);
+  ASSERT_EQ(call.run(), CLARY_OK);
+  EXPECT_EQ(fake->graphs, 1);
+  EXPECT_EQ(fake->graph_launches, 3);
+  ASSERT_EQ(fake->launches, 9);
+  EXPECT_EQ(fake->arguments[1], 0x200000u);  // q
+  EXPECT_EQ(fake->arguments[7], 0x900000u);
+  EXPECT_STREQ(fake->kernels[6], "statistics_bf16");
+  EXPECT_STREQ(fake->last_kernel, "attention_u8_hopper_128");
+
+  call.args.stream = nullptr;
+  ASSERT_EQ(call.run(), CLARY_OK);
+  EXPECT_EQ(fake->graphs, 2);
+  EXPECT_EQ(fake->graph_attributes, 0);
+  fake->priority = -1;
+  call.args.stream = reinterpret_cast<void*>(0x6000);
+  ASSERT_EQ(call.run(), CLARY_OK);
+  EXPECT_EQ(fake->graphs, 3);
+  EXPECT_EQ(fake->graph_attributes, 3);  // a graph's kernels do not take their stream's priority
+}
+
+TEST_F(BackendTest, WhatCannotBeAGraphIsLaunches) {
+  Call call(8192);
+  const auto launches = [&] {
+    const int before = fake->launches, graphs = fake->graph_launches;
+    EXPECT_EQ(call.run(), CLARY_OK) << clary_last_error();
+    EXPECT_EQ(fake->launches, before + 3);
+    EXPECT_STREQ(fake->last_kernel, "attention_u8_hopper_128");
+    return fake->graph_launches - graphs;
+  };
+  fake->capturing = true;  // the caller's own graph
+  EXPECT_EQ(launches(), 0);
+  fake->capturing = false;
+  EXPECT_EQ(launches(), 1);
+  set_driver_for_test(CLARY_FAKE_DRIVER);
+  fake->other_context = true;  // a green one
+  EXPECT_EQ(launches(), 0);
+  fake->other_context = false;
+  for (const char* symbol : {"cuGraphCreate", "cuGraphAddKernelNode", "cuGraphAddDependencies", "cuStreamGetCtx",
+                             "cuGraphInstantiateWithFlags", "cuGraphExecKernelNodeSetParams"}) {
+    set_driver_for_test(CLARY_FAKE_DRIVER);
+    snprintf(fake->fails, sizeof fake->fails, "%s", symbol);
+    fake->fails_with = kInvalidValue;
+    EXPECT_EQ(launches(), 0) << symbol;
+    fake->fails[0] = 0;
+    EXPECT_EQ(launches(), 0) << symbol;  // it is not tried again
+  }
+  set_driver_for_test(CLARY_FAKE_DRIVER);
+  snprintf(fake->missing, sizeof fake->missing, "cuGraphAddDependencies");
+  EXPECT_EQ(launches(), 0);
+  fake->missing[0] = 0;
+  fake->version = 12020;
+  set_driver_for_test(CLARY_FAKE_DRIVER);
+  EXPECT_EQ(launches(), 0);
+}
+
+TEST_F(BackendTest, ThreadsOnOneStream) {
+  ASSERT_EQ(Call(8192).run(), CLARY_OK);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; i++)
+    threads.emplace_back([] {
+      for (int n = 0; n < 200; n++) EXPECT_EQ(Call(8192).run(), CLARY_OK) << clary_last_error();
+    });
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(fake->launches, 3 * 801);
+  EXPECT_EQ(fake->graphs, 1);
 }
 
 TEST_F(BackendTest, TheTensorsDeviceNotTheCurrentOne) {
@@ -161,11 +239,13 @@ TEST_F(BackendTest, FaultsAreStatuses) {
                  {"cuDevicePrimaryCtxRetain", kOutOfMemory, CLARY_OUT_OF_MEMORY},
                  {"cuLibraryLoadData", kOutOfMemory, CLARY_OUT_OF_MEMORY},
                  {"cuStreamIsCapturing", kIllegalAddress, CLARY_DEVICE_ERROR},
+                 {"cuGraphLaunch", kLaunchOutOfResources, CLARY_DEVICE_ERROR},
                  {"cuLaunchKernelEx", kLaunchOutOfResources, CLARY_DEVICE_ERROR}};
   for (const auto& fault : kFaults) {
     set_driver_for_test(CLARY_FAKE_DRIVER);
     snprintf(fake->fails, sizeof fake->fails, "%s", fault.symbol);
     fake->fails_with = fault.result;
+    fake->capturing = std::strcmp(fault.symbol, "cuLaunchKernelEx") == 0;  // else nothing calls it
     EXPECT_EQ(Call().run(), fault.status) << fault.symbol << ": " << clary_last_error();
     EXPECT_GT(std::strlen(clary_last_error()), 10u);
     fake->fails[0] = 0;

@@ -117,7 +117,7 @@ Result context_pop(Context* context) {
 }
 Result stream_capturing(Stream, int* status) {
   CLARY_ORDERED("cuStreamIsCapturing");
-  *status = 0;
+  *status = fake.capturing;
   return kSuccess;
 }
 Result library_load(Library* library, const void* code, const int32_t*, void**, uint32_t, const int32_t*, void**,
@@ -163,22 +163,119 @@ Result kernel_attribute(int32_t, int, Kernel, DeviceHandle) {
   CLARY_ORDERED("cuKernelSetAttribute");
   return kSuccess;
 }
-Result launch(const LaunchConfig* config, Function function, void**, void**) {
+// The books of one launch, by whoever holds the mutex.
+void note(Kernel kernel, uint32_t grid, Stream stream, void* const* parameters) {
+  std::snprintf(fake.last_kernel, sizeof fake.last_kernel, "%s",
+                kernels[reinterpret_cast<size_t>(kernel) - 1].name.c_str());
+  if (fake.launches < 8) {
+    std::memcpy(fake.kernels[fake.launches], fake.last_kernel, sizeof fake.last_kernel);
+    fake.streams[fake.launches] = stream;
+    std::memcpy(&fake.arguments[fake.launches], parameters[0], sizeof fake.arguments[0]);
+  }
+  fake.launches++;
+  fake.last_grid = grid;
+  fake.last_device_of_launch = static_cast<int>(reinterpret_cast<intptr_t>(stack.back()) - 0x1000);
+}
+Result launch(const LaunchConfig* config, Function function, void** parameters, void**) {
   CLARY_ORDERED("cuLaunchKernelEx");
   if (stack.empty()) return kInvalidContext;
   const std::lock_guard lock(mutex);
-  std::snprintf(fake.last_kernel, sizeof fake.last_kernel, "%s",
-                kernels[reinterpret_cast<size_t>(function) - 1].name.c_str());
-  if (fake.launches < 8) {
-    std::memcpy(fake.kernels[fake.launches], fake.last_kernel, sizeof fake.last_kernel);
-    fake.streams[fake.launches] = config->stream;
-  }
-  fake.launches++;
-  fake.last_grid = config->grid[0];
+  note(reinterpret_cast<Kernel>(function), config->grid[0], config->stream, parameters);
   fake.last_attributes = static_cast<int>(config->attribute_count);
-  fake.last_device_of_launch = static_cast<int>(reinterpret_cast<intptr_t>(stack.back()) - 0x1000);
   return kSuccess;
 }
+
+// ---- graphs: a line of kernels each; a graph, its nodes and its executable are one object ---------------------------------
+
+struct FakeNode {
+  size_t graph;
+  Kernel kernel;
+  uint32_t grid;
+  uint64_t argument;
+};
+std::vector<std::vector<FakeNode*>> graphs;
+
+Result capture_mode(int32_t* mode) {
+  CLARY_ORDERED("cuThreadExchangeStreamCaptureMode");
+  static thread_local int32_t own = 0;
+  std::swap(own, *mode);
+  return kSuccess;
+}
+Result stream_context(Stream, Context* context) {
+  CLARY_ORDERED("cuStreamGetCtx");
+  *context = fake.other_context || stack.empty() ? nullptr : stack.back();
+  return kSuccess;
+}
+Result stream_priority(Stream, int* priority) {
+  CLARY_ORDERED("cuStreamGetPriority");
+  *priority = fake.priority;
+  return kSuccess;
+}
+Result graph_create(Graph* graph, uint32_t) {
+  CLARY_ORDERED("cuGraphCreate");
+  const std::lock_guard lock(mutex);
+  graphs.emplace_back();
+  *graph = reinterpret_cast<Graph>(graphs.size());
+  return kSuccess;
+}
+void fill(FakeNode* node, const KernelNode* k) {
+  node->kernel = k->kernel;
+  node->grid = k->grid[0];
+  std::memcpy(&node->argument, k->parameters[0], sizeof node->argument);
+}
+Result graph_add_kernel(GraphNode* node, Graph graph, const GraphNode*, size_t, const KernelNode* kernel) {
+  CLARY_ORDERED("cuGraphAddKernelNode");
+  const std::lock_guard lock(mutex);
+  const size_t at = reinterpret_cast<size_t>(graph) - 1;
+  FakeNode* fresh = graphs[at].emplace_back(new FakeNode{at, nullptr, 0, 0});
+  fill(fresh, kernel);
+  *node = reinterpret_cast<GraphNode>(fresh);
+  return kSuccess;
+}
+Result graph_set_attribute(GraphNode, int32_t, const void*) {
+  CLARY_ORDERED("cuGraphKernelNodeSetAttribute");
+  fake.graph_attributes++;
+  return kSuccess;
+}
+// REQUIRES each node to come right after the one before it in the graph: then launching them in order is what the edges say.
+Result graph_add_edges(Graph graph, const GraphNode* from, const GraphNode* to, const GraphEdge* edges, size_t count) {
+  CLARY_ORDERED("cuGraphAddDependencies");
+  const std::lock_guard lock(mutex);
+  const auto& own = graphs[reinterpret_cast<size_t>(graph) - 1];
+  for (size_t i = 0; i < count; i++) {
+    const auto at = std::find(own.begin(), own.end(), reinterpret_cast<FakeNode*>(from[i]));
+    if (at == own.end() || at + 1 == own.end() || *(at + 1) != reinterpret_cast<FakeNode*>(to[i])) return kInvalidValue;
+    fake.graph_edges += edges[i].type;
+  }
+  return kSuccess;
+}
+Result graph_instantiate(GraphExec* exec, Graph graph, uint64_t) {
+  CLARY_ORDERED("cuGraphInstantiateWithFlags");
+  fake.graphs++;
+  *exec = reinterpret_cast<GraphExec>(graph);
+  return kSuccess;
+}
+Result graph_set_kernel(GraphExec exec, GraphNode node, const KernelNode* kernel) {
+  CLARY_ORDERED("cuGraphExecKernelNodeSetParams");
+  const std::lock_guard lock(mutex);
+  auto* own = reinterpret_cast<FakeNode*>(node);
+  if (own->graph != reinterpret_cast<size_t>(exec) - 1) return kInvalidValue;
+  fill(own, kernel);
+  return kSuccess;
+}
+Result graph_launch(GraphExec exec, Stream stream) {
+  CLARY_ORDERED("cuGraphLaunch");
+  if (stack.empty()) return kInvalidContext;
+  const std::lock_guard lock(mutex);
+  for (FakeNode* node : graphs[reinterpret_cast<size_t>(exec) - 1]) {
+    void* parameter = &node->argument;
+    note(node->kernel, node->grid, stream, &parameter);
+  }
+  fake.graph_launches++;
+  return kSuccess;
+}
+Result graph_destroy(Graph) { return kSuccess; }
+
 Result error_name(Result, const char** name) {
   *name = "CUDA_ERROR_FAKE";
   return kSuccess;
@@ -210,7 +307,7 @@ CLARY_EXPORT Result cuGetProcAddress_v2(const char* symbol, void** address, int 
   } kTable[] = {
 #define CLARY_ROW(member, symbol, since, parameters) \
   {#symbol, since, reinterpret_cast<void*>(static_cast<Result(*) parameters>(member))},
-      CLARY_DRIVER_FUNCTIONS(CLARY_ROW)
+      CLARY_DRIVER_FUNCTIONS(CLARY_ROW) CLARY_GRAPH_FUNCTIONS(CLARY_ROW)
 #undef CLARY_ROW
   };
   for (const auto& row : kTable)

@@ -12,12 +12,18 @@ struct FakeDriver {
   char fails[40];       // this entry point fails
   int32_t fails_with;   // with this CUresult
   int32_t fails_after;  // but only after so many good calls
+  bool capturing;       // every stream is
+  bool other_context;   // every stream's context is not the current one
+  int priority;         // of every stream
   bool no_binary;       // cubins are refused: only PTX loads (cuKernelGetFunction says so)
 
   int inits, loads, ptx_loads, retains, lookups, launches, pushes, pops, functions;
   char last_kernel[40];
   char kernels[8][40];  // of the first launches
   void* streams[8];
+  uint64_t arguments[8];              // the first word of each launch's parameter
+  int graphs, graph_launches;         // made; sent. The launches of a graph are counted among `launches`
+  int graph_edges, graph_attributes;  // programmatic ones; of nodes
   int last_device_of_launch, last_attributes;
   uint32_t last_grid;
   int concurrent, most_concurrent;  // calls of cuLibraryLoadData at a time
