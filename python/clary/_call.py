@@ -15,7 +15,20 @@ from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from . import _lib
-from ._lib import HEAD_SLICE, K_WORD, NOT_SLOWER, OK, OUT_WORD, Q_WORD, V_WORD, WORKSPACE_TOO_SMALL, idle
+from ._lib import (
+    HEAD_SLICE,
+    K_WORD,
+    NOT_SLOWER,
+    OK,
+    OUT_WORD,
+    Q_WORD,
+    SIZE_WORD,
+    STREAM_WORD,
+    V_WORD,
+    WORKSPACE_TOO_SMALL,
+    WORKSPACE_WORD,
+    idle,
+)  # fmt: skip
 
 
 class Arguments(NamedTuple):
@@ -58,8 +71,11 @@ class Backend(Protocol):
     def data(self, x: Any) -> int:
         """The pointer."""
 
-    def empty(self, q: Any, shape: Sequence[int] | None, f32: bool = False) -> Any:
-        """An uninitialised contiguous array where q is, of q's dtype unless f32. None: as q, which is contiguous."""
+    def empty(self, q: Any, shape: Sequence[int], f32: bool = False) -> Any:
+        """An uninitialised contiguous array where q is, of q's dtype unless f32."""
+
+    def empty_like(self, q: Any) -> Any:
+        """The same of q's shape, q being contiguous."""
 
     def int32(self, x: Any, q: Any, name: str) -> tuple[int, int, Any]:
         """Pointer, length and owner of a 1-d integer array as int32 where q is."""
@@ -82,9 +98,16 @@ class Refusal(NamedTuple):
     serve: Callable[[Any, Any, Any], Any]
 
 
-# What plain calls of these shapes and words come to: HEAD, out's shape for empty(), device, bytes of workspace there; or why
-# the library does not serve them, and what does.
-_plans: dict[Hashable, tuple[memoryview, Sequence[int] | None, int, int] | Refusal] = {}
+class Ready(NamedTuple):
+    head: memoryview  # the HEAD part
+    empty: Callable[[Any], Any]  # out, of q
+    device: int
+    workspace: int  # bytes, on a GPU
+    variant: bytes  # on a GPU; of a CPU's the library is asked, since threads may have a say in it
+
+
+# What plain calls of these shapes and words come to; or why the library does not serve them, and what does.
+_plans: dict[Hashable, Ready | Refusal] = {}
 _MAX_PLANS = 1024
 _flags = NOT_SLOWER  # of every call: policy()
 
@@ -94,28 +117,28 @@ _baseline_lock = Lock()
 
 def attend(backend: Backend, signature: Hashable, *args: Any) -> Any:
     """clary.attention on one backend; args are Arguments, and backend.signature() of the first three goes before them."""
-    key = None
+    key = plan = lse = variant = None
     try:
         frame = idle.pop()
     except IndexError:
         frame = _lib.new_frame()
     try:
         q, k, v, layout, causal, scale, mask, kv_lens, cu_q, cu_k, _, _, window, accuracy, return_lse, out = args
-        plan = lse = None
-        plain = mask is None and kv_lens is None and cu_q is None and cu_k is None and out is None and not return_lse
-        if plain and signature is not None:
-            scale = scale if scale is None else float(scale)
-            window = window if window is None else window_pair(window)
+        if signature is not None and (mask is kv_lens is cu_q is cu_k is out is None) and not return_lse:
+            if scale is not None:
+                scale = float(scale)
+            if window is not None:
+                window = window_pair(window)
             key = (signature, layout, causal, scale, window, accuracy)
             plan = _plans.get(key)
-        if isinstance(plan, Refusal):
-            out = plan.serve(q, k, v)
-            frame.counts["fallbacks", plan.reason] += 1
-            return out
         try:
             if plan is not None:
-                head, shape, device, workspace = plan
-                out = backend.empty(q, shape)
+                if isinstance(plan, Refusal):
+                    out = plan.serve(q, k, v)
+                    frame.counts["fallbacks", plan.reason] += 1
+                    return out
+                head, empty, device, size, variant = plan
+                out = empty(q)
                 words, data = frame.words, backend.data
                 words[HEAD_SLICE] = head
                 words[Q_WORD], words[K_WORD], words[V_WORD], words[OUT_WORD] = data(q), data(k), data(v), data(out)
@@ -123,26 +146,41 @@ def attend(backend: Backend, signature: Hashable, *args: Any) -> Any:
                     frame.clear_extras()
             else:
                 out, lse, device, owners = pack(frame, backend, Arguments(*args))
-                workspace = 0 if device < 0 else frame.workspace_size()
-                if key is not None and owners[0] is q and owners[1] is k and owners[2] is v:
-                    _remember(key, (frame.head(), None if frame.out_is_like_q() else out.shape, device, workspace))
+                size = 0 if device < 0 else frame.workspace_size()
             if device < 0:
                 status = frame.run(frame.address)
                 if status == WORKSPACE_TOO_SMALL:
                     status = frame.run_grown()
             else:
-                status = _run_on_device(frame, backend, device, workspace)
+                stream, memory, give_back = backend.workspace(device, size)
+                words = frame.words
+                words[WORKSPACE_WORD], words[SIZE_WORD], words[STREAM_WORD] = memory, size, stream
+                try:
+                    status = frame.run(frame.address)
+                finally:
+                    words[WORKSPACE_WORD] = words[SIZE_WORD] = words[STREAM_WORD] = 0
+                    give_back(memory)  # to whoever is next on the stream
             if status != OK:
                 raise _lib.error(status)
         except _lib.NotSupported as error:
             return _fall_back(frame, backend, str(error), key, Arguments(*args))
-        frame.counts[frame.variant()] += 1
+        if not variant:
+            variant = frame.variant()
+            if plan is None and key is not None and owners[0] is q and owners[1] is k and owners[2] is v:
+                _remember(key, _ready(frame, backend, out, device, size, variant))
+        frame.counts[variant] += 1
         return out if lse is None else (out, lse)
     except Exception as error:
         frame.counts["errors", type(error).__name__] += 1
         raise
     finally:
         idle.append(frame)
+
+
+def _ready(frame: _lib.Frame, backend: Backend, out: Any, device: int, workspace: int, variant: bytes) -> Ready:
+    shape = out.shape
+    empty = backend.empty_like if frame.out_is_like_q() else lambda q: backend.empty(q, shape)
+    return Ready(frame.head(), empty, device, workspace, variant if device >= 0 else b"")
 
 
 def _remember(key: Hashable, plan: Any) -> None:
@@ -168,16 +206,6 @@ def count(kind: str, why: str) -> None:
         frame = _lib.new_frame()
     frame.counts[kind, why] += 1
     idle.append(frame)
-
-
-def _run_on_device(frame: _lib.Frame, backend: Backend, device: int, size: int) -> int:
-    stream, workspace, give_back = backend.workspace(device, size)
-    frame.set_memory(workspace, size, stream)
-    try:
-        return int(frame.run(frame.address))
-    finally:
-        frame.set_memory(0, 0)
-        give_back(workspace)  # to whoever is next on the stream
 
 
 def pack(frame: _lib.Frame, backend: Backend, a: Arguments, allocate: bool = True) -> tuple[Any, Any, int, list[Any]]:

@@ -96,8 +96,12 @@ def data(x: Floats) -> int:
     return x.on_gpu if x.device >= 0 else 0 if x.values is None else ctypes.addressof(x.values)
 
 
-def empty(q: Floats, shape: Sequence[int] | None, f32: bool = False) -> Floats:
-    return Floats(q.shape if shape is None else shape, device=q.device)
+def empty(q: Floats, shape: Sequence[int], f32: bool = False) -> Floats:
+    return Floats(shape, device=q.device)
+
+
+def empty_like(q: Floats) -> Floats:
+    return empty(q, q.shape)
 
 
 def int32(x: Sequence[int], q: Floats, name: str) -> tuple[int, int, Any]:

@@ -63,8 +63,12 @@ def signature(q: Any, k: Any, v: Any) -> Any:
     return None
 
 
-def empty(q: Any, shape: Sequence[int] | None, f32: bool = False) -> Any:
-    return np.empty(q.shape if shape is None else shape, np.float32 if f32 else q.dtype)
+def empty(q: Any, shape: Sequence[int], f32: bool = False) -> Any:
+    return np.empty(shape, np.float32 if f32 else q.dtype)
+
+
+def empty_like(q: Any) -> Any:
+    return np.empty(q.shape, q.dtype)
 
 
 def int32(x: Any, q: Any, name: str) -> tuple[int, int, Any]:

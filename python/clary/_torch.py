@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses may have no memory of t
 _GRAD = '{} requires grad. Use torch.no_grad(), or grad="recompute" for a backward pass by torch.'
 _self = sys.modules[__name__]
 _is_autocast_enabled = torch.is_autocast_enabled
-_is_compiling, _is_grad_enabled, _empty_like = torch.compiler.is_compiling, torch.is_grad_enabled, torch.empty_like
+_is_compiling, _is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
 _attend = _call.attend
 _any_autocast = torch._C._is_any_autocast_enabled
 _modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
@@ -30,9 +30,18 @@ _transforms = torch._C._functorch.peek_interpreter_stack
 
 
 def attention(q: Tensor, k: Any, v: Any, *args: Any) -> Any:
-    if _is_compiling() or type(q) not in PLAIN or watched() or not (q.is_cpu or q.is_cuda):
+    if (
+        _is_compiling()
+        or type(q) not in PLAIN
+        or (_modes() or _tracing() or _transforms() or forward_ad._current_level >= 0)  # watched()
+    ):
         return _traced(_as_autocast(q, k, v, *args))
-    return eager(signature(q, k, v), q, k, v, *args)
+    signed = signature(q, k, v)
+    if signed is None and not (q.is_cuda or q.is_cpu):
+        return _traced(_as_autocast(q, k, v, *args))
+    if _any_autocast():
+        return eager(signed, q, k, v, *args)
+    return _attend(_self, signed, q, k, v, *args)
 
 
 def eager(signed: Any, q: Tensor, k: Any, v: Any, *args: Any) -> Any:
@@ -111,26 +120,25 @@ def _type_error(x: Any, name: str) -> TypeError:
 
 
 def signature(q: Any, k: Any, v: Any) -> Any:
-    if not type(q) is type(k) is type(v) is Tensor:
+    if not type(q) is type(k) is type(v) is Tensor or not (q.is_cuda or q.is_cpu):
         return None
     if _is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return None
     if q.is_neg() or k.is_neg() or v.is_neg():
         return None
-    device: Any = -1
-    if not (q.is_cpu and k.is_cpu and v.is_cpu):
-        if not (q.is_cuda and k.is_cuda and v.is_cuda):
-            return None
-        device = q.get_device(), k.get_device(), v.get_device()
-    return q.shape, q.stride(), q.dtype, k.shape, k.stride(), k.dtype, v.shape, v.stride(), v.dtype, device
+    return (
+        q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
+        v.shape, v.stride(), v.dtype, v.device,
+    )  # fmt: skip
 
 
 data = Tensor.data_ptr
 
 
-def empty(q: Tensor, shape: Sequence[int] | None, f32: bool = False) -> Tensor:
-    if shape is None:
-        return _empty_like(q)  # half the time of new_empty
+empty_like = torch.empty_like  # half the time of new_empty
+
+
+def empty(q: Tensor, shape: Sequence[int], f32: bool = False) -> Tensor:
     return q.new_empty(shape, dtype=torch.float32 if f32 else q.dtype)
 
 
@@ -161,9 +169,15 @@ _raw_alloc, _raw_delete = (
 )
 
 
+@cache
+def _alone() -> bool:
+    """Whether there is one GPU, which then is the current one."""
+    return torch.cuda.device_count() == 1
+
+
 def workspace(device: int, size: int) -> tuple[int, int, Callable[[int], Any]]:
     stream = _stream(device)
-    if _raw_alloc and _raw_delete and _current_device() == device:
+    if _raw_delete and (_alone() or _current_device() == device):
         return stream, _raw_alloc(size, stream), _raw_delete
     memory = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", device))
     return stream, memory.data_ptr(), lambda _, memory=memory: None
