@@ -279,9 +279,10 @@ def main() -> int:
     if args.nvcc:
         compiler = subprocess.run([args.nvcc, "--version"], check=True, capture_output=True, text=True).stdout
     else:
-        nvrtc_library()
         compiler = "=".join(NVRTC)
     cache = Path(os.environ.get("CLARY_CACHE") or Path.home() / ".cache/clary") / "images"
+    if not args.nvcc and not all((cache / f"{cache_key(unit, compiler)}.json").exists() for unit in units):
+        nvrtc_library()
     try:
         with ProcessPoolExecutor(max(1, args.jobs or 1)) as pool:
             jobs = [pool.submit(build, unit, cache, compiler, args.nvcc) for unit in units]

@@ -100,7 +100,9 @@ def _enabled() -> Any:
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("row", "shape"), CALLS, ids=name)
-def test_call(row: Row, shape: Shape, device: str) -> None:
+def test_call(row: Row, shape: Shape, device: str, request: pytest.FixtureRequest) -> None:
+    if device == "cpu" and request.config.getoption("gpu"):
+        pytest.skip("CPU tensors are tested without --gpu")
     module, _, attribute = row.function.partition(":")
     function = getattr(importlib.import_module(module), attribute)
     t = inputs(row, shape, device)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -140,6 +141,7 @@ def test_runs_on_the_current_stream() -> None:
     assert torch.equal(out, want)
 
 
+@pytest.mark.timed
 def test_does_not_wait() -> None:
     inputs = tensors(2000, 2000)
     clary.attention(*inputs)
@@ -159,8 +161,51 @@ def test_second_device() -> None:
     got = clary.attention(*there)
     assert torch.cuda.current_device() == 0 and got.device.index == 1
     assert torch.equal(got.cpu(), want.cpu())
+    with torch.cuda.device(1):
+        for x in (inputs, there):
+            assert torch.equal(clary.attention(*x).cpu(), want.cpu())
+            assert torch.cuda.current_device() == 1
     with pytest.raises(ValueError, match="one device"):
         clary.attention(inputs[0], *there[1:])
+
+
+def test_a_thread_for_each_device() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU")
+    inputs = tensors()
+    want, wrong = clary.attention(*inputs).cpu(), []
+
+    def work(device: int) -> None:
+        own = [x.to(f"cuda:{device}") for x in inputs]
+        for _ in range(100):
+            if not torch.equal(clary.attention(*own).cpu(), want):
+                wrong.append(device)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_threads_on_one_stream() -> None:
+    """Calls of threads that share a stream come one after the other, each whole."""
+    problems = [tensors(300 + 100 * i, 800) for i in range(3)]
+    want = [clary.attention(*p) for p in problems]
+    torch.cuda.synchronize()
+    outputs: list[list[Any]] = [[] for _ in problems]
+
+    def work(i: int) -> None:
+        for _ in range(100):
+            outputs[i].append(clary.attention(*problems[i]))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(out, want[i]) for i in range(3) for out in outputs[i])
 
 
 def test_threads() -> None:
@@ -207,6 +252,14 @@ def test_graph(queries: int) -> None:
             x.copy_(y)
         graph.replay()
         assert torch.equal(out, want[at])
+        assert torch.equal(clary.attention(*inputs, causal="lower_right"), want[at])  # beside it
+    assert all(variant.startswith(os.environ.get("CLARY_FORCE", "cuda:")) for variant in variants())
+
+
+def test_graph_of_another_family(python: Any) -> None:
+    """test_graph on the kernels of compute capability 8.0."""
+    done = python("-m", "pytest", "-q", "--gpu", "-k", "test_graph and not family", __file__, CLARY_FORCE="cuda:sm80")
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
@@ -257,6 +310,7 @@ def test_memory_peak(dim: int) -> None:
     assert extra <= codes * reference.GPU["workspace"] + (1 << 20)  # torch's allocator rounds to 1 MB and more
 
 
+@pytest.mark.timed
 def test_host_cost() -> None:
     """Of a call, from Python to the last launch; the GPU is kept busy, so that nothing waits for it."""
     inputs = tensors(256, 256, heads=2)
@@ -274,6 +328,7 @@ def test_host_cost() -> None:
     assert 1e6 * best <= reference.GPU["call_us"]
 
 
+@pytest.mark.timed
 def test_first_call(python: Any) -> None:
     """Of a process that has torch on the GPU and clary imported: driver, images and kernels found and loaded."""
     code = """

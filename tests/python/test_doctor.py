@@ -63,7 +63,10 @@ def test_doctor_reports_a_crash(python: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_info(python: Any) -> None:
-    assert json.loads(python("-m", "clary", "info").stdout) == clary.info()
+    there, here = json.loads(python("-m", "clary", "info").stdout), clary.info()
+    for info in (there, here):
+        del info["cpu"]["threads"]  # where torch is loaded, its
+    assert there == here
 
 
 def test_explain(python: Any) -> None:
