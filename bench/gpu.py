@@ -30,11 +30,12 @@ from typing import Any
 
 os.environ.setdefault("CLARY_FORCE", "cuda")  # our kernels, where torch would be faster too
 
-from lib import report
+from lib import cudnn_fp8, report
 from lib.gpu_timing import Meter, timed
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("standard", "high")
+FP8 = "cuDNN FP8, quantised before"  # its call, and not the quantising that every other 8-bit one does within its own
 SECONDS = 0.12  # of a sustained warm-up, and of what is then timed
 
 
@@ -149,7 +150,7 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
                 continue
             call()
             torch.cuda.synchronize()
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, ValueError, NotImplementedError, AssertionError) as error:
             say(f"  {name} left out: {str(error).splitlines()[0][:100]}")
             continue
         usable.append(Contestant(name, call))
@@ -174,6 +175,10 @@ def others(row: Row, q: Any, k: Any, v: Any) -> dict[str, Callable[[], Any]]:
             missing.setdefault(name, f"{type(error).__name__}: {error}".splitlines()[0])
             continue
         found[name] = lambda call=call, module=module: call(module)
+    try:
+        found[FP8] = cudnn_fp8.Call(q, k, v, row.causal)
+    except Exception as error:
+        missing.setdefault(FP8, f"{type(error).__name__}: {error}".splitlines()[0][:100])
     return found
 
 
@@ -249,7 +254,7 @@ def measure(row: Row, meter: Meter, rounds: int) -> dict[str, Any]:
     everyone, error = contestants(row, q, k, v, mask), exact(row, q, k, v, mask)
     planned = clary.explain(q, k, v, causal=row.causal, mask=mask).plan.get("speedup")
     clary.stats(reset=True)
-    errors = {c.name: error(c.call()) for c in everyone}
+    errors = {c.name: error(getattr(c.call, "value", c.call)()) for c in everyone}
     shares = {c.name: kernel_share(c) for c in everyone if c.name in OURS}
     for n in range(rounds):
         for c in everyone[n % len(everyone) :] + everyone[: n % len(everyone)]:
