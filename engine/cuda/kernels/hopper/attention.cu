@@ -11,7 +11,8 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   auto& barriers = block.barriers;
   if (threadIdx.x == 0) {
     for (int i = 0; i < 2; i++) {
-      make_barrier(shared_address(&barriers.q_full[i]), 32);                     // lanes that bring queries
+      make_barrier(shared_address(&barriers.described[i]), 1);
+      make_barrier(shared_address(&barriers.q_full[i]), 32 * kBringers);
       make_barrier(shared_address(&barriers.q_empty[i]), 128 * C::kGroups + 1);  // who computes, and who brings keys
     }
     for (int i = 0; i < C::kStages; i++) {
@@ -26,9 +27,9 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) >> 7, 0);
   if (group == 0) {
     give_registers<C::kLoaderRegisters>();
-    if (warp() == 0) {
-      bring_queries<C>(a, block);
-    } else if (threadIdx.x == 32) {
+    if (warp() < kBringers) {
+      bring_queries<C>(a, block, warp());
+    } else if (lane() == 0) {
       bring_keys<C>(a, block);
     }
   } else {

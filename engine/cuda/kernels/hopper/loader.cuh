@@ -1,14 +1,31 @@
-// Warpgroup 0: one warp brings tiles of queries and what is known of their rows, one thread of another brings K and V.
+// Warpgroup 0: three warps bring tiles of queries and what is known of their rows, one thread of the other brings K and V.
 #pragma once
 #include "memory.cuh"
 
 namespace clary::cuda {
+
+constexpr int kBringers = 3;  // warps that bring queries
 
 // The tile of queries that a round of all blocks gives this one: there and back, so that none always gets the longest. At or past `items`:
 // none.
 __device__ __forceinline__ unsigned item_of_round(unsigned round) {
   const unsigned blocks = opaque(gridDim.x), own = blockIdx.x;
   return round * blocks + (round & 1 ? blocks - 1 - own : own);
+}
+
+// Which tile of queries of which unit is item `item`: where some see more keys, those of all units first; else a unit's one after the other,
+// and short last ones at the end, when they fill the blocks that have one item less.
+template <int kRows>
+__device__ __forceinline__ void place_item(const AttentionArgs& a, int item, int& unit, int& tile) {
+  const int units = opaque(a.units);  // opaque: nothing of the divisions is kept for the next item
+  const int whole = a.cu_q ? a.blocks : a.queries * a.group / kRows;  // of a unit's tiles
+  if (a.longest_first || item >= whole * units) {
+    tile = item / units;
+    unit = item - tile * units;
+  } else {
+    unit = item / whole;
+    tile = item - unit * whole;
+  }
 }
 
 // Row `row` of the block in the caller's tensors and in q's codes, by the thread that has it.
@@ -31,27 +48,47 @@ __device__ __forceinline__ int64_t describe_row(const AttentionArgs& a, Rows<C>&
   return static_cast<int64_t>(q_head) * C::kPanels * a.q_rows + s.q_row + query;
 }
 
-// Codes of all rows, 16 bytes a lane. A row's codes are swizzled by its place in its head: here by its place in the tile.
+// Whether rows of eight that lie together in the tile do so in q's codes, swizzled alike.
+__device__ __forceinline__ bool in_eights(const Work& w, int count) {
+  return w.sequence.queries % 8 == 0 || w.row + count <= w.sequence.queries;
+}
+// Codes of `count` rows in_eights(), by one thread: a copy for each run of one head's rows in a panel.
 template <class C>
-__device__ __forceinline__ void load_queries(const AttentionArgs& a, Rows<C>& rows, Shared q) {
+__device__ __forceinline__ void copy_runs(const AttentionArgs& a, const Work& w, int count, Shared q, Shared barrier) {
+#pragma unroll 1
+  for (int row = 0; row < count;) {
+    const Sequence& s = w.sequence;
+    const int head = (w.row + row) / s.queries, query = w.row + row - head * s.queries;
+    const int q_head = (a.cu_q ? 0 : s.index * a.heads) + w.key_head * a.group + head;
+    int run = min(s.queries - query, count - row);
+    if constexpr (C::kPanels > 1) run = min(run, 64 - row % 64);
+    const int size = (run + 7) / 8 * 8 * C::kPanel;
+    expect_more_bytes(barrier, size * C::kPanels);
+#pragma unroll
+    for (int panel = 0; panel < C::kPanels; panel++)
+      copy_bulk(
+          q + row / 64 * C::kGroupQ + (panel * 64 + row % 64) * C::kPanel,
+          a.q_codes + (static_cast<int64_t>(q_head * C::kPanels + panel) * a.q_rows + s.q_row + query) * C::kPanel,
+          size, barrier);
+    row += run;
+  }
+}
+// Codes of 32 rows from `first` on, 16 bytes a lane; `own`: where this lane's row lies. A row is swizzled by its place in its head: here by its
+// place in the tile.
+template <class C>
+__device__ __forceinline__ void copy_rows(const AttentionArgs& a, int64_t own, int first, Shared q) {
   constexpr int kChunks = C::kPanel / 16, kAtOnce = 32 / kChunks;  // rows of a panel that the warp copies at a time
   const int chunk = lane() % kChunks;
 #pragma unroll 1
-  for (int first = 0; first < C::kRows; first += 32) {
-    const int64_t own = describe_row<C>(a, rows, first + lane());
-    const float steepest = max_of_warp(rows.scale[first + lane()]);
-    if (lane() == 0) rows.item.steepest[first / 32] = steepest;
-#pragma unroll 1
-    for (int i = 0; i < 32; i += kAtOnce) {
-      const int row = first + i + lane() / kChunks, in_group = row & 63;
-      const int64_t source = __shfl_sync(~0u, own, i + lane() / kChunks);
-      const int code = static_cast<int>(source & 7);  // q_rows is a multiple of 8: its place in its head
-      const Shared to = q + row / 64 * C::kGroupQ + in_group * C::kPanel + swizzle(in_group, chunk, C::kPanel) * 16;
-      const int8_t* from = a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16;
+  for (int i = 0; i < 32; i += kAtOnce) {
+    const int row = first + i + lane() / kChunks, in_group = row & 63;
+    const int64_t source = __shfl_sync(~0u, own, i + lane() / kChunks);
+    const int code = static_cast<int>(source & 7);  // q_rows is a multiple of 8: its place in its head
+    const Shared to = q + row / 64 * C::kGroupQ + in_group * C::kPanel + swizzle(in_group, chunk, C::kPanel) * 16;
+    const int8_t* from = a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16;
 #pragma unroll
-      for (int panel = 0; panel < C::kPanels; panel++)
-        copy16(to + panel * 64 * C::kPanel, from + static_cast<int64_t>(panel) * a.q_rows * C::kPanel);
-    }
+    for (int panel = 0; panel < C::kPanels; panel++)
+      copy16(to + panel * 64 * C::kPanel, from + static_cast<int64_t>(panel) * a.q_rows * C::kPanel);
   }
 }
 
@@ -60,11 +97,9 @@ template <class C>
 __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, Item& i) {
   {
     Work w;
-    const int others =
-        opaque(a.longest_first) ? a.units : a.blocks;  // opaque: nothing of the division is kept for the next item
-    const int slow = item / others, fast = item - slow * others;
-    if (!find_work<C::kRows, C::kKeys>(a, a.longest_first ? slow : fast, a.longest_first ? fast : slow, w))
-      return false;
+    int unit, tile;
+    place_item<C::kRows>(a, item, unit, tile);
+    if (!find_work<C::kRows, C::kKeys>(a, tile, unit, w)) return false;
     __syncwarp();
     if (lane() == 0) i.work = w;
   }
@@ -94,32 +129,54 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
   return true;
 }
 
-// One warp: tiles of queries, and the word that there are no more.
+// kBringers warps, `own` one of them: tiles of queries, and the word that there are no more.
 template <class C>
-__device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& block) {
-  // The round, and which of the two slots comes next in which phase: one register, of which there are few
+__device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& block, int own) {
+  auto& barriers = block.barriers;
+  // Rounds so far, and which of the two slots comes next in which phase: one register, of which there are few
 #pragma unroll 1
-  for (unsigned state = 0;; state += 4) {
-    const unsigned items = opaque(a.blocks) * a.units, item = item_of_round(state >> 2);
-    const bool done = (state >> 2) * gridDim.x >= items;
-    if (item >= items && !done) continue;
+  for (unsigned state = 0;; state = (state & ~3u) | ((state + 1) & 3)) {
     const int slot = state & 1;
     Rows<C>& rows = block.rows[slot];
-    await_bytes(shared_address(&block.barriers.q_empty[slot]), (state >> 1 & 1) ^ 1);
-    if (done) {
-      if (lane() == 0) rows.item.last = 1;
-      arrive(shared_address(&block.barriers.q_full[slot]));
+    const Shared full = shared_address(&barriers.q_full[slot]);
+    await_bytes(shared_address(&barriers.q_empty[slot]), (state >> 1 & 1) ^ 1);
+    if (own == 0) {
+      bool found = false;
+#pragma unroll 1
+      for (; !found; state += 4) {
+        const unsigned items = opaque(a.blocks) * a.units, item = item_of_round(state >> 2);
+        if ((state >> 2) * gridDim.x >= items) break;
+        found = item < items && describe_item<C>(a, static_cast<int>(item), rows.item);
+      }
+      if (lane() == 0) {
+        rows.item.last = !found;
+        arrive(shared_address(&barriers.described[slot]));
+      }
+    }
+    await_threads<32 * kBringers>(1 + C::kGroups);
+    if (rows.item.last) {
+      arrive(full);
       return;
     }
-    if (!describe_item<C>(a, static_cast<int>(item), rows.item)) continue;
     await_previous_grid();  // nothing before has read what the quantiser writes
-    load_queries<C>(a, rows, shared_address(block.q[slot]));
-    commit_copies();
-    await_copies();
-    show_to_products();
-    if (lane() == 0) rows.item.last = 0;
-    arrive(shared_address(&block.barriers.q_full[slot]));
-    state = (state & ~3u) | ((state + 1) & 3);
+    const Work& w = rows.item.work;
+    const int count = min(C::kRows, w.rows - w.row);
+    const bool bulk = in_eights(w, count);
+    const Shared q = shared_address(block.q[slot]);
+    if (own == 0 && lane() == 0 && bulk) copy_runs<C>(a, w, count, q, full);
+#pragma unroll 1
+    for (int first = 32 * own; first < C::kRows; first += 32 * kBringers) {
+      const int64_t source = describe_row<C>(a, rows, first + lane());
+      const float steepest = max_of_warp(rows.scale[first + lane()]);
+      if (lane() == 0) rows.item.steepest[first / 32] = steepest;
+      if (!bulk) copy_rows<C>(a, source, first, q);
+    }
+    if (!bulk) {
+      commit_copies();
+      await_copies();
+      show_to_products();
+    }
+    arrive(full);
   }
 }
 
@@ -131,7 +188,7 @@ __device__ __forceinline__ void bring_keys(const AttentionArgs& a, Block<C>& blo
   await_previous_grid();
   for (int count = 0;; count++) {
     const int slot = count & 1;
-    await_bytes(shared_address(&barriers.q_full[slot]), count >> 1 & 1);
+    await_bytes(shared_address(&barriers.described[slot]), count >> 1 & 1);
     const Item& item = block.rows[slot].item;
     if (item.last) return;
     const int k_first = item.k_first, v_first = item.v_first, begin = item.begin, end = item.end;

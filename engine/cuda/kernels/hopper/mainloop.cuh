@@ -62,13 +62,15 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
 }
 
 // The same where rows see only some keys, and for units of any size. A row that sees none gets maximum -infinity and codes that do not
-// matter.
-__device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile, const float (&unit)[2],
-                                                    uint32_t (&p)[4][4], uint32_t (&codes)[2], float (&maxima)[2]) {
+// matter. `nothing` is 0, which the compiler must not know.
+__device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile, uint32_t nothing,
+                                                    const float (&unit)[2], uint32_t (&p)[4][4], uint32_t (&codes)[2],
+                                                    float (&maxima)[2]) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const Seen seen = rows[8 * r];
+    Seen seen = rows[8 * r];
     const int from = tile * kTileKeys + (lane() & 3) * 2 - seen.first;
+    if (r == 1) seen.count += static_cast<int>(codes[0] & nothing);  // row g comes first: both at once lack registers
     float most = -kInfinity;
 #pragma unroll
     for (int i = 0; i < 32; i++) {
@@ -188,7 +190,7 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_sc
     unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
   }
   if constexpr (kMasked) {
-    masked_exponentials(s, &rows.seen[row_of(group_, 0)], tile, unit, p, codes, maxima);
+    masked_exponentials(s, &rows.seen[row_of(group_, 0)], tile, a_.mask_kind, unit, p, codes, maxima);
   } else {
     exponentials(s, unit, p, codes, maxima);
   }
@@ -259,6 +261,7 @@ __device__ __forceinline__ void Consumer<C>::store_narrow(int slot, const State&
         store_row(to + first * size, stage + i * kQuarter, min(a_.channels - first, kQuarter), a_.out_kind,
                   a_.out_access);
   }
+  show_to_products();  // and to the bulk copies that come next
 }
 
 // O over its sums to where the rows go: 16 or 8 bytes a lane where addresses allow.
@@ -269,7 +272,7 @@ __device__ __forceinline__ void Consumer<C>::store(int slot, State& o) {
   const int kind = part ? kOutF32 : a_.out_kind, channels = part ? C::kDim : a_.channels, t = lane() & 3;
   const bool wide = part || a_.out_wide;
   await_copies();
-  await_warpgroup(1 + group_);  // others have brought units, and read Q
+  await_threads<128>(1 + group_);  // others have brought units, and read Q
   float all[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -351,7 +354,7 @@ __device__ __forceinline__ void Consumer<C>::run() {
       o.sum[r] = 0;
       o.frame[r] = kNoFrame;
     }
-    await_warpgroup(1 + group_);  // none still reads the last rows' units
+    await_threads<128>(1 + group_);  // none still reads the last rows' units
     const Tiles& own = item.groups[group_];
     int tile = item.begin;
 #pragma unroll 1

@@ -40,12 +40,13 @@ struct Rows {
 };
 
 // Two tiles of queries, so that one loads while the other is worked on, and kStages of keys. `full` barriers complete when something has
-// arrived, `empty` ones when all who read it are done.
+// arrived, `empty` ones when all who read it are done, `described` when it is known which keys a tile needs.
 template <class C>
 struct Memory {
   struct Barriers {
     uint64_t q_full[2], q_empty[2];
     uint64_t k_full[C::kStages], k_empty[C::kStages], v_full[C::kStages], v_empty[C::kStages];
+    uint64_t described[2];
   };
   struct Shared_ {
     alignas(16) uint8_t q[2][C::kQ];  // [warpgroup][panel][64 rows][panel]

@@ -88,9 +88,10 @@ template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
-// Waits for the 128 threads of warpgroup `group` > 0; 0 is __syncthreads'.
-__device__ __forceinline__ void await_warpgroup(int group) {
-  asm volatile("bar.sync %0, 128;" ::"r"(group) : "memory");
+// Waits for the kThreads threads that meet at barrier `barrier` > 0; 0 is __syncthreads'.
+template <int kThreads>
+__device__ __forceinline__ void await_threads(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
 }
 
 // A barrier (await_bytes, expect_bytes: common/ptx.cuh) that takes `count` arrivals a phase.
@@ -100,6 +101,10 @@ __device__ __forceinline__ void make_barrier(Shared barrier, int count) {
 __device__ __forceinline__ void show_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ __forceinline__ void arrive(Shared barrier) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+// Bytes of bulk copies that the phase waits for besides its arrivals, of which one is still to come.
+__device__ __forceinline__ void expect_more_bytes(Shared barrier, int bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 // What this thread has stored in shared memory, for the matrix products of others to read.
 __device__ __forceinline__ void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
