@@ -46,8 +46,10 @@ struct LaunchAttribute {
   union {
     char raw[64];
     int32_t flag;
+    uint32_t size[3];
   } value;
 };
+constexpr int32_t kClusterDimension = 4;           // blocks of a cluster in x, y, z
 constexpr int32_t kProgrammaticSerialization = 6;  // the grid may start before the one ahead of it in the stream ends
 constexpr int32_t kMaxDynamicShared = 8;           // CUfunction_attribute
 struct LaunchConfig {

@@ -221,13 +221,18 @@ Status launch(const Gpu& g, Stream stream, const Launch& l, void* arguments) {
   if (l.grid == 0) return {};
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
-  LaunchAttribute attribute = {};
-  attribute.id = kProgrammaticSerialization;
-  attribute.value.flag = 1;
-  LaunchConfig config = {{l.grid, 1, 1}, {l.block, 1, 1}, l.shared_bytes, stream, nullptr, 0};
+  LaunchAttribute attributes[2] = {};
+  LaunchConfig config = {{l.grid, 1, 1}, {l.block, 1, 1}, l.shared_bytes, stream, attributes, 0};
   if (l.overlap && g.major >= 9 && d->version >= kMinDependentLaunch) {
-    config.attributes = &attribute;
-    config.attribute_count = 1;
+    LaunchAttribute& overlap = attributes[config.attribute_count++];
+    overlap.id = kProgrammaticSerialization;
+    overlap.value.flag = 1;
+  }
+  if (l.cluster > 1) {
+    LaunchAttribute& cluster = attributes[config.attribute_count++];
+    cluster.id = kClusterDimension;
+    cluster.value.size[0] = l.cluster;
+    cluster.value.size[1] = cluster.value.size[2] = 1;
   }
   // A CUkernel stands for the CUfunction of the current context (CUDA driver API, cuLaunchKernelEx).
   return driver_status(*d, d->launch(&config, reinterpret_cast<Function>(l.kernel), &arguments, nullptr),

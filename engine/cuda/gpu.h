@@ -48,6 +48,7 @@ struct Launch {
   uint32_t block;  // threads
   uint32_t shared_bytes = 0;
   bool overlap = false;  // may start before the grid ahead of it ends (it then waits with griddepcontrol)
+  uint32_t cluster = 1;  // blocks of a cluster, which divide the grid; past 1 from compute capability 9.0 on
 };
 // REQUIRES gpu to be current. `arguments` is the kernel's only parameter, copied by the driver.
 Status launch(const Gpu& gpu, Stream stream, const Launch& launch, void* arguments);

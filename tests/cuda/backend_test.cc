@@ -68,19 +68,33 @@ std::string explained(const Call& call) {
   return line;
 }
 
-TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
-  Call call(8192);
+TEST_F(BackendTest, ValuesQuantiseAttentionOnTheCallersStream) {
+  Call call(4096);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   EXPECT_STREQ(clary_last_variant(), "cuda:sm90:int8");
   ASSERT_EQ(fake->launches, 3);
-  EXPECT_STREQ(fake->kernels[0], "statistics_bf16");
+  EXPECT_STREQ(fake->kernels[0], "values_bf16");
   EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
   EXPECT_STREQ(fake->kernels[2], "attention_u8_hopper_128");
+  EXPECT_EQ(fake->clusters[0], 8u);
+  EXPECT_EQ(fake->clusters[1], 1u);
+  EXPECT_EQ(fake->clusters[2], 1u);
   EXPECT_EQ(fake->streams[0], call.args.stream);
   EXPECT_EQ(fake->streams[2], call.args.stream);
   ASSERT_EQ(call.run(), CLARY_OK);  // everything is loaded: the same launches, nothing else
   EXPECT_EQ(fake->launches, 6);
   EXPECT_EQ(fake->retains, 1);
+}
+
+TEST_F(BackendTest, MoreKeysThanAClusterHasTakeALaunchMore) {
+  Call call(8192);
+  ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
+  ASSERT_EQ(fake->launches, 4);
+  EXPECT_STREQ(fake->kernels[0], "values_bf16");
+  EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
+  EXPECT_STREQ(fake->kernels[2], "values_bf16");
+  EXPECT_STREQ(fake->kernels[3], "attention_u8_hopper_128");
+  for (int i = 0; i < 4; i++) EXPECT_EQ(fake->clusters[i], 1u);
 }
 
 TEST_F(BackendTest, TheTensorsDeviceNotTheCurrentOne) {

@@ -172,6 +172,10 @@ Result launch(const LaunchConfig* config, Function function, void**, void**) {
   if (fake.launches < 8) {
     std::memcpy(fake.kernels[fake.launches], fake.last_kernel, sizeof fake.last_kernel);
     fake.streams[fake.launches] = config->stream;
+    uint32_t& cluster = fake.clusters[fake.launches] = 1;
+    for (uint32_t i = 0; i < config->attribute_count; i++)
+      if (config->attributes[i].id == kClusterDimension) cluster = config->attributes[i].value.size[0];
+    if (config->grid[0] % cluster != 0) return kInvalidValue;
   }
   fake.launches++;
   fake.last_grid = config->grid[0];

@@ -18,6 +18,7 @@ struct FakeDriver {
   char last_kernel[40];
   char kernels[8][40];  // of the first launches
   void* streams[8];
+  uint32_t clusters[8];  // their blocks of a cluster
   int last_device_of_launch, last_attributes;
   uint32_t last_grid;
   int concurrent, most_concurrent;  // calls of cuLibraryLoadData at a time
