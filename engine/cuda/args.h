@@ -24,8 +24,9 @@ struct Source {
 enum MeanKind : int32_t { kNoMean = 0, kExactMean = 1, kSampledMean = 2 };
 
 constexpr int kItemChannels = 32;  // channels of a work item of V, which has kScaleKeys keys
+constexpr int kClusterBound = 8;   // blocks of a cluster, on any card that has them
 
-// Arguments of statistics_* and quantise_*. Layouts of all outputs: layout.h.
+// Arguments of values_* and quantise_*. Layouts of all outputs: layout.h.
 struct QuantiseArgs {
   Source q, k, v;
   const int32_t* kv_lens;      // [B] or null: keys from kv_lens[b] on are not read
@@ -41,22 +42,25 @@ struct QuantiseArgs {
   uint8_t* v_codes;
   float* v_scales;
 
-  // From statistics to quantise, per key head and chunk of chunk_rows() rows:
+  // Of K and V before their codes, per key head and chunk of chunk_rows() rows:
   float* k_sums;  // f32 [bh][k_chunks][Dp] sums of K in units of 2^32, through the first rotation stage (rotation.cuh)
-  float* v_maxima;  // f32 [bh][v_chunks][Dvp] largest |v|; null: V scales are local
+  float* v_maxima;  // f32 [bh][v_chunks][Dvp] largest |v|; null: the blocks that share scales are a cluster, or one
 
   int32_t q_tiles, k_tiles,
-      v_tiles;  // work items per head: kTileKeys rows; kTileKeys keys; kScaleKeys keys x kItemChannels
-  int32_t q_items, k_items, v_items;  // in all; q, then v, then k
-  int32_t v_blocks;                   // V scales per head and channel
-  int32_t q_rows;                     // Lq padded to kRowPad
-  int32_t k_rows;                     // Lk padded to kTileKeys
-  int32_t dp, dvp;                    // padded head_dim of q and k, of v
-  int32_t v_group;                    // keys side by side in v codes: 128 or 64
-  int32_t v_half;                     // v codes are f16
-  int32_t mean;                       // MeanKind
-  int32_t k_chunks, v_chunks;         // strides of k_sums and v_maxima
-  float q_factor;  // q scale = largest |stored rotated q| * |q_factor|; negative: codes change their sign
+      v_tiles;                 // work items per head: kTileKeys rows; kTileKeys keys; kScaleKeys keys x kItemChannels
+  int32_t q_items, k_items;    // in all, of quantise: q, then k
+  int32_t s_items, v_items;    // of values: chunks of K, then of V's maxima, to a multiple of v_cluster; then v
+  int32_t v_keys, v_cluster;   // keys of v_cluster items side by side, which share scales: v_cluster * kScaleKeys
+  int32_t v_per_channel;       // V's scales are those of the sequence, not of v_keys keys
+  int32_t v_blocks;            // V scales per head and channel
+  int32_t q_rows;              // Lq padded to kRowPad
+  int32_t k_rows;              // Lk padded to kTileKeys
+  int32_t dp, dvp;             // padded head_dim of q and k, of v
+  int32_t v_group;             // keys side by side in v codes: 128 or 64
+  int32_t v_half;              // v codes are f16
+  int32_t mean;                // MeanKind
+  int32_t k_chunks, v_chunks;  // strides of k_sums and v_maxima
+  float q_factor;              // q scale = largest |stored rotated q| * |q_factor|; negative: codes change their sign
   float k_factor;
   float shift_factor;
 };

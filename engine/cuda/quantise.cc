@@ -1,4 +1,4 @@
-// The two launches of preprocessing: sizes, places and constants.
+// The launches of preprocessing: sizes, places and constants.
 #include "engine/cuda/quantise.h"
 
 #include <algorithm>
@@ -41,13 +41,13 @@ struct Layout {
 constexpr int32_t kDtype_f16 = CLARY_F16, kDtype_bf16 = CLARY_BF16, kDtype_f32 = CLARY_F32;
 constexpr struct {
   int32_t dtype;
-  int dim;  // 0: statistics
+  int dim;  // 0: values
   const char* name;
 } kKernels[] = {
-#define CLARY_STATISTICS(dtype, type) {kDtype_##dtype, 0, "statistics_" #dtype},
+#define CLARY_VALUES(dtype, type, blocks) {kDtype_##dtype, 0, "values_" #dtype},
 #define CLARY_QUANTISE(dtype, type, dim, blocks) {kDtype_##dtype, dim, "quantise_" #dtype "_" #dim},
 #include "engine/cuda/kernels/any/variants.def"
-#undef CLARY_STATISTICS
+#undef CLARY_VALUES
 #undef CLARY_QUANTISE
 };
 
@@ -76,9 +76,16 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.v_half = options.v_half;
   a.mean = options.mean;
 
+  // Scales of a whole sequence: the blocks of a cluster find them together, if one is enough for the longest; else V is read twice. How does not
+  // show in the result.
+  const int64_t longest = p.varlen() && p.max_k ? std::min(p.max_k, p.Lk) : p.Lk;
+  const bool in_cluster = options.v_per_channel && longest <= kClusterBound * kScaleKeys;
+  int64_t cluster = 1;
+  while (in_cluster && cluster * kScaleKeys < longest) cluster *= 2;
+  const int64_t v_keys = cluster * kScaleKeys;
   const int64_t q_tiles = padded(p.Lq, kTileKeys) / kTileKeys, k_tiles = k_rows / kTileKeys,
-                v_blocks = padded(p.Lk, kScaleKeys) / kScaleKeys;
-  const int64_t v_tiles = v_blocks * (a.dvp / kItemChannels);
+                v_blocks = padded(p.Lk, v_keys) / v_keys;
+  const int64_t v_tiles = v_blocks * cluster * (a.dvp / kItemChannels);
   const int64_t items = q_heads * q_tiles + k_heads * (k_tiles + v_tiles);
   // Rows are counted, and rows times channels of one head addressed, in 32 bits.
   constexpr int64_t kMost = INT32_MAX;
@@ -101,6 +108,9 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.v_items = static_cast<int32_t>(k_heads * v_tiles);
   a.q_rows = static_cast<int32_t>(q_rows);
   a.k_rows = static_cast<int32_t>(k_rows);
+  a.v_keys = static_cast<int32_t>(v_keys);
+  a.v_cluster = static_cast<int32_t>(cluster);
+  a.v_per_channel = options.v_per_channel;
   a.v_blocks = static_cast<int32_t>(options.v_per_channel ? a.sequences : v_blocks);
 
   // Codes hold W x / (2 Dp) up to their factor (kernels/any/rotation.cuh): back to W x / sqrt(Dp), over 127.
@@ -114,9 +124,10 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   const int64_t k_sampled =
       sampled ? std::max<int64_t>(p.Lk / kMeanStep, std::min<int64_t>(p.Lk, kSampleFrom - 1)) : p.Lk;
   a.k_chunks = options.mean == kNoMean ? 0 : static_cast<int32_t>(chunk_bound(k_sampled));
-  a.v_chunks = options.v_per_channel ? static_cast<int32_t>(chunk_bound(p.Lk)) : 0;
-  plan->statistics_blocks = static_cast<uint32_t>(k_heads * a.sequences * (a.k_chunks + a.v_chunks));
-  plan->quantise_blocks = static_cast<uint32_t>(items);
+  a.v_chunks = options.v_per_channel && !in_cluster ? static_cast<int32_t>(chunk_bound(p.Lk)) : 0;
+  a.s_items = static_cast<int32_t>(pad_to(k_heads * a.sequences * (a.k_chunks + a.v_chunks), cluster));
+  plan->values_blocks = static_cast<uint32_t>(a.s_items + a.v_items);
+  plan->quantise_blocks = static_cast<uint32_t>(a.q_items + a.k_items);
 
   Layout layout;
   plan->offsets.q_codes = layout.take(q_heads * q_rows * dp);
@@ -130,11 +141,11 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);
   plan->workspace = layout.end + 255;
 
-  plan->statistics_kernel = kernel_name(p.q.dtype, 0);
+  plan->values_kernel = kernel_name(p.q.dtype, 0);
   plan->quantise_kernel = kernel_name(p.q.dtype, dp);
   // Marks, until bind() makes pointers of them.
   a.q_shift = options.shift ? reinterpret_cast<float*>(1) : nullptr;
-  a.v_maxima = options.v_per_channel ? reinterpret_cast<float*>(1) : nullptr;
+  a.v_maxima = a.v_chunks ? reinterpret_cast<float*>(1) : nullptr;
   return {};
 }
 
@@ -151,16 +162,22 @@ void bind(QuantisePlan* plan, char* workspace) {
   a.v_scales = reinterpret_cast<float*>(base + o.v_scales);
   a.k_sums = reinterpret_cast<float*>(base + o.k_sums);
   a.v_maxima = a.v_maxima ? reinterpret_cast<float*>(base + o.v_maxima) : nullptr;
+  plan->values_args = a;
+  plan->values_args.s_items = 0;
 }
 
 Status quantise(const Gpu& gpu, const QuantisePlan& plan, Queue& queue) {
-  Kernel kernel = nullptr;
-  if (plan.statistics_blocks) {
-    if (Status s = find_kernel(gpu, kImage, plan.statistics_kernel, &kernel); !s) return s;
-    queue.add({kernel, plan.statistics_blocks, kThreads}, &plan.args);
-  }
-  if (Status s = find_kernel(gpu, kImage, plan.quantise_kernel, &kernel); !s) return s;
-  queue.add({kernel, plan.quantise_blocks, kThreads, 0, plan.statistics_blocks != 0}, &plan.args);
+  Kernel values = nullptr, rows = nullptr;
+  if (Status s = find_kernel(gpu, kImage, plan.quantise_kernel, &rows); !s) return s;
+  if (plan.values_blocks)
+    if (Status s = find_kernel(gpu, kImage, plan.values_kernel, &values); !s) return s;
+  // Where V waits for its maxima, it comes last: Q needs no waiting.
+  const QuantiseArgs& a = plan.args;
+  const auto maxima = static_cast<uint32_t>(a.s_items), cluster = static_cast<uint32_t>(a.v_cluster);
+  const uint32_t first = a.v_maxima ? maxima : plan.values_blocks;
+  queue.add({values, first, kThreads, 0, false, cluster}, &a);
+  queue.add({rows, plan.quantise_blocks, kThreads, 0, first != 0}, &a);
+  queue.add({values, plan.values_blocks - first, kThreads, 0, true}, &plan.values_args);
   return {};
 }
 

@@ -1,4 +1,4 @@
-// Preprocessing on the GPU: q, k, v of a problem to codes and scales in its workspace, in at most two launches.
+// Preprocessing on the GPU: q, k, v of a problem to codes and scales in its workspace, in at most three launches.
 //
 // plan_quantise() is pure (shapes and strides only), quantise() only adds launches. Layouts: layout.h. Schedule and figures:
 // kernels/any/README.md.
@@ -12,7 +12,7 @@ namespace clary::cuda {
 struct QuantiseOptions {
   MeanKind mean = kSampledMean;  // what is taken from every key; softmax does not see it
   bool v_per_channel =
-      false;            // one V scale per channel over all keys (reads V twice) instead of one per kScaleKeys keys
+      false;            // one V scale per channel over all keys instead of one per kScaleKeys; compute capability 9.0
   int v_group = 128;    // keys side by side in the v codes: 128, or 64 for kernels with 192-key tiles
   bool v_half = false;  // v codes are f16 instead of u8; v_group is 64
   bool shift = false;   // also q . mean of K per row, which an lse needs
@@ -21,9 +21,10 @@ struct QuantiseOptions {
 
 struct QuantisePlan {
   QuantiseArgs args = {};  // output pointers are null until bind()
+  QuantiseArgs values_args = {};  // for V in a launch after its maxima: without their items; by bind()
   uint64_t workspace = 0;  // bytes
-  uint32_t statistics_blocks = 0, quantise_blocks = 0;
-  const char *statistics_kernel = nullptr, *quantise_kernel = nullptr;
+  uint32_t values_blocks = 0, quantise_blocks = 0;
+  const char *values_kernel = nullptr, *quantise_kernel = nullptr;
   // Where each output begins, in bytes from the workspace's first multiple of 256.
   struct Offsets {
     uint64_t q_codes, q_scales, q_shift, k_codes, k_scales, v_codes, v_scales, k_sums, v_maxima;

@@ -10,7 +10,7 @@ namespace clary::cuda {
 
 class Queue {
  public:
-  static constexpr int kMost = 4;
+  static constexpr int kMost = 5;  // V's maxima, rows, V, attention, combine
 
   Queue(const Gpu& gpu, Stream stream) : gpu_(gpu), stream_(stream) {}
   Queue(const Queue&) = delete;

@@ -42,7 +42,7 @@ struct Head {
 
 // The scales of V for the channels of key j: of its block, or of the whole sequence.
 const float* scales_of(const Codes& c, const Head& h, int64_t j, int dim) {
-  const int64_t block = c.args.v_maxima ? 0 : j / kScaleKeys;
+  const int64_t block = c.args.v_per_channel ? 0 : j / kScaleKeys;
   return c.v_scales + (h.kv * c.args.v_blocks + h.v_block + block) * dim;
 }
 
@@ -51,7 +51,7 @@ Head head_of(const Problem& p, const Codes& c, const reference::Sequence& s, int
   if (p.varlen()) {
     h.q_row = first_row(s.q_begin, index, kRowPad);
     h.k_row = first_row(s.k_begin, index, kTileKeys);
-    h.v_block = c.args.v_maxima ? index : first_row(s.k_begin, index, kScaleKeys) / kScaleKeys;
+    h.v_block = c.args.v_per_channel ? index : first_row(s.k_begin, index, kScaleKeys) / kScaleKeys;
   }
   const int64_t k_base = h.kv * c.args.k_rows * dim;
   for (int64_t j = 0; j < s.keys; j++) {

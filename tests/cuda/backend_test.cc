@@ -70,14 +70,17 @@ std::string explained(const Call& call) {
   return line;
 }
 
-TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
-  Call call(8192);
+TEST_F(BackendTest, ValuesQuantiseAttentionOnTheCallersStream) {
+  Call call(4096);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   EXPECT_STREQ(clary_last_variant(), "cuda:sm90:int8");
   ASSERT_EQ(fake->launches, 3);
-  EXPECT_STREQ(fake->kernels[0], "statistics_bf16");
+  EXPECT_STREQ(fake->kernels[0], "values_bf16");
   EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
   EXPECT_STREQ(fake->kernels[2], "attention_u8_hopper_128");
+  EXPECT_EQ(fake->clusters[0], 8u);
+  EXPECT_EQ(fake->clusters[1], 1u);
+  EXPECT_EQ(fake->clusters[2], 1u);
   EXPECT_EQ(fake->streams[0], call.args.stream);
   EXPECT_EQ(fake->streams[2], call.args.stream);
   ASSERT_EQ(call.run(), CLARY_OK);  // everything is loaded: the same launches, nothing else
@@ -87,12 +90,12 @@ TEST_F(BackendTest, StatisticsQuantiseAttentionOnTheCallersStream) {
 
 // Where it is one graph, and where so many launches: in both cases the same kernels with the same arguments.
 TEST_F(BackendTest, ACallIsAGraphKeptForItsKernelsAndStream) {
-  Call call(8192), other(512);
+  Call call(4096), other(3000);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   EXPECT_EQ(fake->graphs, 1);
   EXPECT_EQ(fake->graph_launches, 1);
   EXPECT_EQ(fake->graph_edges, 2);   // quantise and Hopper's attention start early
-  ASSERT_EQ(other.run(), CLARY_OK);  // other shapes, the same kernels
+  ASSERT_EQ(other.run(), CLARY_OK);  // other shapes, the same kernels and cluster
   call.args.q.data = reinterpret_cast<void*>(0x900000);
   ASSERT_EQ(call.run(), CLARY_OK);
   EXPECT_EQ(fake->graphs, 1);
@@ -100,22 +103,23 @@ TEST_F(BackendTest, ACallIsAGraphKeptForItsKernelsAndStream) {
   ASSERT_EQ(fake->launches, 9);
   EXPECT_EQ(fake->arguments[1], 0x200000u);  // q
   EXPECT_EQ(fake->arguments[7], 0x900000u);
-  EXPECT_STREQ(fake->kernels[6], "statistics_bf16");
+  EXPECT_STREQ(fake->kernels[6], "values_bf16");
+  EXPECT_EQ(fake->clusters[6], 8u);
   EXPECT_STREQ(fake->last_kernel, "attention_u8_hopper_128");
 
   call.args.stream = nullptr;
   ASSERT_EQ(call.run(), CLARY_OK);
   EXPECT_EQ(fake->graphs, 2);
-  EXPECT_EQ(fake->graph_attributes, 0);
+  EXPECT_EQ(fake->graph_priorities, 0);
   fake->priority = -1;
   call.args.stream = reinterpret_cast<void*>(0x6000);
   ASSERT_EQ(call.run(), CLARY_OK);
   EXPECT_EQ(fake->graphs, 3);
-  EXPECT_EQ(fake->graph_attributes, 3);  // a graph's kernels do not take their stream's priority
+  EXPECT_EQ(fake->graph_priorities, 3);  // a graph's kernels do not take their stream's priority
 }
 
 TEST_F(BackendTest, WhatCannotBeAGraphIsLaunches) {
-  Call call(8192);
+  Call call(4096);
   const auto launches = [&] {
     const int before = fake->launches, graphs = fake->graph_launches;
     EXPECT_EQ(call.run(), CLARY_OK) << clary_last_error();
@@ -150,15 +154,26 @@ TEST_F(BackendTest, WhatCannotBeAGraphIsLaunches) {
 }
 
 TEST_F(BackendTest, ThreadsOnOneStream) {
-  ASSERT_EQ(Call(8192).run(), CLARY_OK);
+  ASSERT_EQ(Call(4096).run(), CLARY_OK);
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; i++)
     threads.emplace_back([] {
-      for (int n = 0; n < 200; n++) EXPECT_EQ(Call(8192).run(), CLARY_OK) << clary_last_error();
+      for (int n = 0; n < 200; n++) EXPECT_EQ(Call(4096).run(), CLARY_OK) << clary_last_error();
     });
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(fake->launches, 3 * 801);
   EXPECT_EQ(fake->graphs, 1);
+}
+
+TEST_F(BackendTest, MoreKeysThanAClusterHasTakeALaunchMore) {
+  Call call(8192);
+  ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
+  ASSERT_EQ(fake->launches, 4);
+  EXPECT_STREQ(fake->kernels[0], "values_bf16");
+  EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
+  EXPECT_STREQ(fake->kernels[2], "values_bf16");
+  EXPECT_STREQ(fake->kernels[3], "attention_u8_hopper_128");
+  for (int i = 0; i < 4; i++) EXPECT_EQ(fake->clusters[i], 1u);
 }
 
 TEST_F(BackendTest, TheTensorsDeviceNotTheCurrentOne) {

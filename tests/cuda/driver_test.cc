@@ -15,7 +15,7 @@
 namespace clary::cuda {
 namespace {
 
-constexpr char kImage[] = "any/quantise", kName[] = "statistics_bf16";
+constexpr char kImage[] = "any/quantise", kName[] = "values_bf16";
 
 class DriverTest : public testing::Test {
  protected:
@@ -174,7 +174,7 @@ TEST_F(DriverTest, UnknownKernel) {
 
 TEST_F(DriverTest, KernelNamesNeedNotOutliveTheCall) {
   char name[32];
-  for (const char* wanted : {"statistics_bf16", "quantise_bf16_64", "quantise_bf16_128", "statistics_bf16"}) {
+  for (const char* wanted : {"values_bf16", "quantise_bf16_64", "quantise_bf16_128", "values_bf16"}) {
     snprintf(name, sizeof name, "%s", wanted);
     ASSERT_TRUE(run(0, name));
     EXPECT_STREQ(fake->last_kernel, wanted);

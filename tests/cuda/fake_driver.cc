@@ -164,12 +164,13 @@ Result kernel_attribute(int32_t, int, Kernel, DeviceHandle) {
   return kSuccess;
 }
 // The books of one launch, by whoever holds the mutex.
-void note(Kernel kernel, uint32_t grid, Stream stream, void* const* parameters) {
+void note(Kernel kernel, uint32_t grid, uint32_t cluster, Stream stream, void* const* parameters) {
   std::snprintf(fake.last_kernel, sizeof fake.last_kernel, "%s",
                 kernels[reinterpret_cast<size_t>(kernel) - 1].name.c_str());
   if (fake.launches < 8) {
     std::memcpy(fake.kernels[fake.launches], fake.last_kernel, sizeof fake.last_kernel);
     fake.streams[fake.launches] = stream;
+    fake.clusters[fake.launches] = cluster;
     std::memcpy(&fake.arguments[fake.launches], parameters[0], sizeof fake.arguments[0]);
   }
   fake.launches++;
@@ -180,7 +181,11 @@ Result launch(const LaunchConfig* config, Function function, void** parameters, 
   CLARY_ORDERED("cuLaunchKernelEx");
   if (stack.empty()) return kInvalidContext;
   const std::lock_guard lock(mutex);
-  note(reinterpret_cast<Kernel>(function), config->grid[0], config->stream, parameters);
+  uint32_t cluster = 1;
+  for (uint32_t i = 0; i < config->attribute_count; i++)
+    if (config->attributes[i].id == kClusterDimension) cluster = config->attributes[i].value.size[0];
+  if (config->grid[0] % cluster != 0) return kInvalidValue;
+  note(reinterpret_cast<Kernel>(function), config->grid[0], cluster, config->stream, parameters);
   fake.last_attributes = static_cast<int>(config->attribute_count);
   return kSuccess;
 }
@@ -190,7 +195,7 @@ Result launch(const LaunchConfig* config, Function function, void** parameters, 
 struct FakeNode {
   size_t graph;
   Kernel kernel;
-  uint32_t grid;
+  uint32_t grid, cluster;
   uint64_t argument;
 };
 std::vector<std::vector<FakeNode*>> graphs;
@@ -227,14 +232,17 @@ Result graph_add_kernel(GraphNode* node, Graph graph, const GraphNode*, size_t, 
   CLARY_ORDERED("cuGraphAddKernelNode");
   const std::lock_guard lock(mutex);
   const size_t at = reinterpret_cast<size_t>(graph) - 1;
-  FakeNode* fresh = graphs[at].emplace_back(new FakeNode{at, nullptr, 0, 0});
+  FakeNode* fresh = graphs[at].emplace_back(new FakeNode{at, nullptr, 0, 1, 0});
   fill(fresh, kernel);
   *node = reinterpret_cast<GraphNode>(fresh);
   return kSuccess;
 }
-Result graph_set_attribute(GraphNode, int32_t, const void*) {
+Result graph_set_attribute(GraphNode node, int32_t id, const void* value) {
   CLARY_ORDERED("cuGraphKernelNodeSetAttribute");
-  fake.graph_attributes++;
+  if (id == kClusterDimension)
+    std::memcpy(&reinterpret_cast<FakeNode*>(node)->cluster, value, sizeof(uint32_t));
+  else
+    fake.graph_priorities++;
   return kSuccess;
 }
 // REQUIRES each node to come right after the one before it in the graph: then launching them in order is what the edges say.
@@ -269,7 +277,8 @@ Result graph_launch(GraphExec exec, Stream stream) {
   const std::lock_guard lock(mutex);
   for (FakeNode* node : graphs[reinterpret_cast<size_t>(exec) - 1]) {
     void* parameter = &node->argument;
-    note(node->kernel, node->grid, stream, &parameter);
+    if (node->grid % node->cluster != 0) return kInvalidValue;
+    note(node->kernel, node->grid, node->cluster, stream, &parameter);
   }
   fake.graph_launches++;
   return kSuccess;

@@ -174,7 +174,7 @@ Difference check_values(const Problem& p, const QuantisePlan& plan, const char* 
   Tally t;
   const int dvp = plan.args.dvp;
   const int64_t rows = plan.args.k_rows;
-  const bool per_channel = plan.args.v_maxima != nullptr;
+  const bool per_channel = plan.args.v_per_channel;
   const int64_t blocks = ceil_div(p.Lk, kScaleKeys), stored = per_channel ? 1 : blocks;
   const uint8_t* codes = at<uint8_t>(workspace, plan.offsets.v_codes);
   const float* scales = at<float>(workspace, plan.offsets.v_scales);

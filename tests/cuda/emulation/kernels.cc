@@ -2,7 +2,7 @@
 #include CLARY_PTX
 
 #include "engine/cuda/kernels/any/quantise.cu"
-#undef CLARY_STATISTICS
+#undef CLARY_VALUES
 #undef CLARY_QUANTISE
 #include "engine/cuda/kernels/mma/attention.cu"
 #undef CLARY_ATTENTION
@@ -18,7 +18,7 @@ struct Entry {
   void (*attention)(cuda::AttentionArgs);
 };
 constexpr Entry kEntries[] = {
-#define CLARY_STATISTICS(dtype, type) {"statistics_" #dtype, statistics_##dtype, nullptr},
+#define CLARY_VALUES(dtype, type, blocks) {"values_" #dtype, values_##dtype, nullptr},
 #define CLARY_QUANTISE(dtype, type, dim, blocks) {"quantise_" #dtype "_" #dim, quantise_##dtype##_##dim, nullptr},
 #include "engine/cuda/kernels/any/variants.def"
 #define CLARY_ATTENTION(values, accuracy, mask, dim, rows, keys, warps, stages, parked, blocks, from_sm, to_sm) \

@@ -29,8 +29,8 @@ AttentionRun emulate(Instance& instance, const cuda::AttentionVariant& variant, 
     std::memcpy(first, given->data(), std::min<size_t>(given->size(), r.quantised.workspace));
   } else {
     const cuda::QuantiseArgs& q = r.quantised.args;
-    if (r.quantised.statistics_blocks)
-      found = emulation::run(r.quantised.statistics_kernel, r.quantised.statistics_blocks, 256, 0, q);
+    if (r.quantised.values_blocks)
+      found = emulation::run(r.quantised.values_kernel, r.quantised.values_blocks, 256, 0, q);
     found = found && emulation::run(r.quantised.quantise_kernel, r.quantised.quantise_blocks, 256, 0, q);
   }
   if (r.plan.blocks)

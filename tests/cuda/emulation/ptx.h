@@ -29,6 +29,7 @@ constexpr bool kHasAmpereMma = kArch >= 800;
 constexpr bool kHasBlackwellMma = kArch >= 1200;
 constexpr bool kHasDependentLaunch = kArch >= 900;
 constexpr bool kHasBulkCopy = false;
+constexpr bool kHasClusters = false;
 constexpr float kMagic = 12582912.0f;
 
 struct Index {
@@ -241,6 +242,9 @@ inline void await_copies() { emulation::land_copies(); }
 
 inline void put4(Shared to, const uint32_t (&x)[4]) { std::memcpy(emulation::shared_memory() + to, x, 16); }
 inline void get4(Shared from, uint32_t (&x)[4]) { std::memcpy(x, emulation::shared_memory() + from, 16); }
+inline void arrive_in_cluster() {}
+inline void await_cluster() {}
+inline void put_in_cluster(Shared, int, uint32_t) {}
 inline void make_barrier(Shared) {}
 inline void expect_bytes(Shared, int) {}
 inline void copy_bulk(Shared, const void*, int, Shared) {}

@@ -86,15 +86,15 @@ __device__ __forceinline__ float floor_max(float m) { return m < kLeastMax ? kLe
 __device__ __forceinline__ float code_factor(float m) { return 127.0f * reciprocal(m); }
 
 // -kScale times the mean of K through the first stage, in the order of the accumulators: what a block's sum starts from.
-// Every thread of the block must call it; visible to all of them on return.
+// Every thread of the block must call it; visible to all of them on return. Waits for V's codes too, so that who waits for this grid has them.
 template <int D>
 __device__ __forceinline__ void load_mean(const QuantiseArgs& a, int bh, const Span& span, float (&mean)[D]) {
   const int64_t keys = span.count;
   const int i = static_cast<int>(threadIdx.x);
+  await_previous_grid();
   if (a.mean == kNoMean || keys == 0) {
     if (i < D) mean[i] = 0;
   } else {
-    await_previous_grid();
     if (i < D) {
       const int64_t samples = mean_samples(mean_sampled(a.mean == kSampledMean, keys), keys);
       const int chunks = static_cast<int>(chunk_count(samples));
@@ -170,16 +170,16 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   const int bh = item / a.k_tiles, g = lane() >> 2, t = lane() & 3;
   int tile = item - bh * a.k_tiles;
   const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, kTileKeys, tile));
-  const int keys = span.count;
-  if (tile * kTileKeys >= keys) return;
-  const int first = tile * kTileKeys + warp() * 16;
+  if (tile * kTileKeys >= span.count) return;
+  // what is kept of the span until the end: the tile's first row in the codes, and the warp's keys
+  const int first = tile * kTileKeys + warp() * 16, row = span.row + tile * kTileKeys, left = span.count - first;
   typename T::Pair x[2][D / 32][4];
   Rotated<D> y;
   load_rows<T, D>(a.k, bh, span, first, slabs, x);
   load_mean<D>(a, bh, span, mean);
   rotate_blocks<T, D>(x, y, [&](int b, int n, int j) { return mean[b * 16 + n * 8 + 2 * t + j]; });
   rotate_across<D>(y);
-  const bool there[2] = {first + g < keys, first + g + 8 < keys};
+  const bool there[2] = {g < left, g + 8 < left};
   const float own = max_of_warp(max_abs(there[0] ? row_max<D>(y, 0) : 0.0f, there[1] ? row_max<D>(y, 1) : 0.0f));
   if (lane() == 0) maxima[warp()] = own;
   __syncthreads();
@@ -188,13 +188,12 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   for (int w = 1; w < 8; w++) m = max_abs(m, maxima[w]);
   m = floor_max(m);
   const float inverse = code_factor(m);
-  int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, span.row + first + g);
+  int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, row + warp() * 16 + g);
 #pragma unroll
   for (int r = 0; r < 2; r++)
     store_row<D>(y, r, there[r] ? inverse : 0.0f, codes + 8 * r * panel_width(D), a.k_rows * panel_width(D));
   if (threadIdx.x == 0)
-    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + span.row / kTileKeys + tile] =
-        finite_or_nan(m) * a.k_factor;
+    a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + row / kTileKeys] = finite_or_nan(m) * a.k_factor;
 }
 
 }  // namespace clary::cuda

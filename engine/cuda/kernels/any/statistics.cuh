@@ -60,13 +60,13 @@ __device__ __forceinline__ void reduce_rows(const Source& s, int bh, const Span&
   __syncthreads();
 }
 
+// Item `item`: chunks of K, then of V; there may be fewer.
 template <class T>
-__device__ __forceinline__ void statistics(const QuantiseArgs& a, float* shared) {
-  let_next_grid_start();
-  int item = static_cast<int>(blockIdx.x);
+__device__ __forceinline__ void statistics(const QuantiseArgs& a, int item, float* shared) {
   const int heads = a.k_items / a.k_tiles * a.sequences, k_blocks = a.mean == kNoMean ? 0 : heads * a.k_chunks;
   const bool of_k = item < k_blocks;
   if (!of_k) item -= k_blocks;
+  if (!of_k && item >= heads * a.v_chunks) return;
   const int chunks = of_k ? a.k_chunks : a.v_chunks, owner = item / chunks, chunk = item - owner * chunks;
   const int bh = owner / a.sequences;
   const Span span = key_span(a, bh, owner - bh * a.sequences);
@@ -89,7 +89,7 @@ __device__ __forceinline__ void statistics(const QuantiseArgs& a, float* shared)
       }
       a.k_sums[(static_cast<int64_t>(owner) * chunks + chunk) * dp + i] = sum;
     }
-  } else {
+  } else if constexpr (kHasClusters) {  // only there
     reduce_rows<T, true>(a.v, bh, span, false, begin, end, a.dvp, shared);
     if (i < a.dvp) a.v_maxima[(static_cast<int64_t>(owner) * chunks + chunk) * a.dvp + i] = shared[i];
   }

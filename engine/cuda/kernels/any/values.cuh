@@ -3,6 +3,9 @@
 // Thread (t = lane % 4, h = lane / 4 % 2, kg = lane / 8) holds channels 8 t .. + 7 of the eight keys 16 kg + 4 h + {0..3, 8..11} of
 // its warp's 64: one half of a 16-byte chunk of each of its channels (layout.h, key_slot). A warp's 8-byte stores fill 64 bytes of
 // a channel side by side.
+//
+// Where a sequence has one scale per channel, the blocks that have it are a cluster and tell each other their largest sizes; if it is too
+// long for that, statistics.cuh has found them.
 #pragma once
 #include "../common/load.cuh"
 #include "rows.cuh"
@@ -72,43 +75,52 @@ __device__ __forceinline__ void store_halves(const typename T::Pair (&x)[8][4], 
   *reinterpret_cast<uint64_t*>(second) = static_cast<uint64_t>(pair(6)) << 32 | pair(4);
 }
 
+// Largest sizes of a block's 32 channels: pair j of those thread t has is 4 t + j.
 template <class T>
-union ValueMaxima {
-  typename T::Max warps[8][4][4];  // [warp][t][pair]
-  float chunks[8][kItemChannels];  // [warp][channel]
+struct ValueMaxima {
+  typename T::Max warps[8][16];               // [warp], or so many groups of chunks
+  typename T::Max blocks[kClusterBound][16];  // of the cluster
 };
+
+// Largest sizes of 32 channels by chunk of the sequence to those of eight groups of chunks.
+template <class T>
+__device__ __forceinline__ void load_maxima(const QuantiseArgs& a, int bh, const Span& span, int channel,
+                                            typename T::Max (&groups)[8][16]) {
+  await_previous_grid();
+  const int chunks = static_cast<int>(chunk_count(span.count)), pair = lane() & 15;
+  const float* maxima =
+      a.v_maxima + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.v_chunks * a.dvp + channel + 2 * pair;
+  float low = 0, high = 0;
+  for (int i = warp(); i < chunks; i += 8) {
+    low = max_abs(low, load_fresh(maxima + i * a.dvp));
+    high = max_abs(high, load_fresh(maxima + i * a.dvp + 1));
+  }
+  groups[warp()][pair] = T::pair(low, high);
+}
 
 template <class T>
 __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item, Slab<T>* slabs,
                                                 ValueMaxima<T>& shared) {
   const int slices = a.dvp / kItemChannels, bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
-  const int scales_block = in_head / slices, channel = (in_head - scales_block * slices) * kItemChannels;
-  int block = scales_block;
-  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, kScaleKeys, block));
-  const int keys = span.count, t = lane() & 3;
-  if (block * kScaleKeys >= keys) return;
+  const int cluster = kHasClusters ? a.v_cluster : 1, set = in_head / cluster, rank = in_head - set * cluster;
+  const int sets = set / slices, channel = (set - sets * slices) * kItemChannels;
+  int own_set = sets;
+  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, a.v_keys, own_set));
+  const int keys = span.count, t = lane() & 3, block = own_set * cluster + rank;
+  if (block * kScaleKeys >= keys) {         // what has exited counts as arrived
+    if (a.v_maxima) await_previous_grid();  // as all do, so that who waits for this grid has Q and K
+    return;
+  }
+  const int sharers = min(cluster, (keys - 1) / kScaleKeys + 1 - own_set * cluster);
+  if (sharers > 1) arrive_in_cluster();
   const int first = block * kScaleKeys + warp() * 64;
   typename T::Pair x[8][4];
   load_values<T>(a.v, bh, span, first, channel, slabs, x);
 
-  float amax[8];  // of channels 8 t ..
-  if (a.v_maxima) {
-    await_previous_grid();
-    const int chunks = static_cast<int>(chunk_count(keys)), c = lane();
-    const float* maxima =
-        a.v_maxima + (static_cast<int64_t>(bh) * a.sequences + span.sequence) * a.v_chunks * a.dvp + channel + c;
-    float m = 0;  // a warp takes every eighth chunk
-    for (int i = warp(); i < chunks; i += 8) m = max_abs(m, load_fresh(maxima + i * a.dvp));
-    shared.chunks[warp()][c] = m;
-    __syncthreads();
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-      amax[j] = shared.chunks[0][8 * t + j];
-#pragma unroll
-      for (int w = 1; w < 8; w++) amax[j] = max_abs(amax[j], shared.chunks[w][8 * t + j]);
-    }
+  typename T::Max m[4];
+  if (kHasClusters && a.v_maxima) {
+    load_maxima<T>(a, bh, span, channel, shared.warps);
   } else {
-    typename T::Max m[4];
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       m[j] = T::max_abs2(typename T::Max{}, x[0][j]);
@@ -116,41 +128,57 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
       for (int i = 1; i < 8; i++) m[j] = T::max_abs2(m[j], x[i][j]);
 #pragma unroll
       for (int lanes = 4; lanes <= 16; lanes *= 2) m[j] = T::max_abs2(m[j], shuffle_xor(m[j], lanes));
-      if (lane() < 4) shared.warps[warp()][t][j] = m[j];
+      if (lane() < 4) shared.warps[warp()][4 * t + j] = m[j];
     }
-    __syncthreads();
+  }
+  __syncthreads();
+  if (sharers > 1) {
+    await_cluster();  // all of them run: there is memory to write to
+    const int to = static_cast<int>(threadIdx.x) >> 2;
+    if (to < sharers)  // four threads for each
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      m[j] = shared.warps[0][t][j];
+      for (int j = 0; j < 4; j++) {
+        m[j] = shared.warps[0][4 * t + j];
 #pragma unroll
-      for (int w = 1; w < 8; w++) m[j] = T::max_abs2(m[j], shared.warps[w][t][j]);
-      amax[2 * j] = T::low(m[j]);
-      amax[2 * j + 1] = T::high(m[j]);
-    }
+        for (int w = 1; w < 8; w++) m[j] = T::max_abs2(m[j], shared.warps[w][4 * t + j]);
+        put_in_cluster(shared_address(&shared.blocks[rank][4 * t + j]), to, m[j]);
+      }
+    __syncwarp();
+    arrive_in_cluster();
+    await_cluster();
   }
 
-  if (threadIdx.x < 4 && (!a.v_maxima || block == 0)) {
-    float* scales = a.v_scales +
-                    (static_cast<int64_t>(bh) * a.v_blocks + (a.v_maxima ? span.sequence : scales_block)) * a.dvp +
-                    channel + 8 * t;
-#pragma unroll
-    for (int j = 0; j < 8; j++) scales[j] = finite_or_nan(floor_max(amax[j])) * (a.v_half ? 1.0f : 1.0f / 127.0f);
-  }
   const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
   if (group_key >= (a.cu_k ? pad_to(keys, kTileKeys) : a.k_rows)) return;
-  const int half = lane() >> 2 & 1;
-  uint8_t* codes = a.v_codes + static_cast<int64_t>(bh) * a.k_rows * a.dvp * (a.v_half ? 2 : 1) + half * 8;
-  if (a.v_half) {
+  const typename T::Max(*sizes)[16] = sharers > 1 ? shared.blocks : shared.warps;
+  const int count = sharers > 1 ? sharers : 8;
+  const bool writes_scales = threadIdx.x < 4 && (a.v_per_channel ? block == 0 : rank == 0);
+  float* scales = a.v_scales +
+                  (static_cast<int64_t>(bh) * a.v_blocks + (a.v_per_channel ? span.sequence : sets)) * a.dvp + channel +
+                  8 * t;
+  const int bytes = a.v_half ? 2 : 1, group = a.v_half ? 64 : a.v_group, key = span.row + group_key;
+  const int chunk = key % group * bytes / 16;
+  uint8_t* codes =
+      a.v_codes +
+      ((static_cast<int64_t>(bh) * a.k_rows + key / group * group) * a.dvp + (channel + 8 * t) * group) * bytes +
+      (lane() >> 2 & 1) * 8;
 #pragma unroll
-    for (int j = 0; j < 8; j++)
-      store_halves<T>(x, j / 2, j % 2, reciprocal(floor_max(amax[j])),
-                      codes + half_values_offset(a.dvp, channel + 8 * t + j, span.row + group_key),
-                      codes + half_values_offset(a.dvp, channel + 8 * t + j, span.row + group_key + 8));
-  } else {
+  for (int j = 0; j < 8; j++) {
+    if (j % 2 == 0) {
+      m[0] = sizes[0][4 * t + j / 2];
 #pragma unroll
-    for (int j = 0; j < 8; j++)
-      store_values<T>(x, j / 2, j % 2, code_factor(floor_max(amax[j])),
-                      codes + values_offset(a.dvp, a.v_group, channel + 8 * t + j, span.row + group_key));
+      for (int i = 1; i < 8; i++)
+        if (i < count) m[0] = T::max_abs2(m[0], sizes[i][4 * t + j / 2]);
+    }
+    const float most = floor_max(j % 2 ? T::high(m[0]) : T::low(m[0]));
+    if (writes_scales) scales[j] = finite_or_nan(most) * (a.v_half ? 1.0f : 1.0f / 127.0f);
+    uint8_t* to = codes + j * group * bytes;
+    if (a.v_half) {
+      store_halves<T>(x, j / 2, j % 2, reciprocal(most), to + swizzle(j, chunk, 128) * 16,
+                      to + swizzle(j, chunk + 1, 128) * 16);
+    } else {
+      store_values<T>(x, j / 2, j % 2, code_factor(most), to + swizzle(j, chunk, group) * 16);
+    }
   }
 }
 

@@ -21,6 +21,7 @@ constexpr bool kHasAmpereMma = kArch >= 800;        // m16n8k16 for f16 and bf16
 constexpr bool kHasBlackwellMma = kArch >= 1200;    // whose compiler back end schedules otherwise
 constexpr bool kHasDependentLaunch = kArch >= 900;  // griddepcontrol
 constexpr bool kHasBulkCopy = kArch >= 900;         // cp.async.bulk: one thread copies a tile
+constexpr bool kHasClusters = kArch / 10 == 90;  // blocks that write each other's shared memory; used on Hopper alone
 
 constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: the low bits of x + kMagic are round-half-even(x)
 
@@ -229,6 +230,23 @@ __device__ __forceinline__ void commit_copies() {
 }
 __device__ __forceinline__ void await_copies() {
   if constexpr (kHasAmpereMma) asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+// A cluster's barrier, in two halves that take turns: what a thread wrote before it arrives, all see that have waited. Threads that have
+// exited are not waited for.
+__device__ __forceinline__ void arrive_in_cluster() {
+  if constexpr (kHasClusters) asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void await_cluster() {
+  if constexpr (kHasClusters) asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+// To where block `rank` of the cluster has what is at `own` here.
+__device__ __forceinline__ void put_in_cluster(Shared own, int rank, uint32_t x) {
+  if constexpr (kHasClusters)
+    asm volatile(
+        "{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.u32 [there], %2;}" ::"r"(own),
+        "r"(rank), "r"(x)
+        : "memory");
 }
 
 // Four registers to shared memory and back. The compiler does not look through it.

@@ -31,6 +31,10 @@ struct Bf16 : Bits16 {
   __device__ static float low(Pair x) { return __uint_as_float(x << 16); }
   __device__ static float high(Pair x) { return __uint_as_float(x & 0xffff0000u); }
   __device__ static float widen(Element x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
+  // Two values of this type.
+  __device__ static Pair pair(float low, float high) {
+    return prmt(__float_as_uint(low), __float_as_uint(high), 0x7632);
+  }
   __device__ static Max max_abs2(Max m, Pair x) {
     if constexpr (kHasAmpereMma) {
       return max_abs_bf16x2(m, x);
@@ -44,6 +48,7 @@ struct F16 : Bits16 {
   static constexpr bool kIsHalf = true;
   __device__ static void multiply(float (&c)[4], const Pair (&a)[4], const uint32_t (&b)[2]) { mma_f16(c, a, b); }
   __device__ static float widen(Element x) { return unpack_f16(x); }
+  __device__ static Pair pair(float low, float high) { return pack_f16(low, high); }
   __device__ static float low(Pair x) { return widen(static_cast<Element>(x)); }
   __device__ static float high(Pair x) { return widen(static_cast<Element>(x >> 16)); }
   __device__ static Max max_abs2(Max m, Pair x) {
@@ -82,6 +87,7 @@ struct F32 {
   __device__ static float low(Pair x) { return x.low; }
   __device__ static float high(Pair x) { return x.high; }
   __device__ static float widen(Element x) { return x; }
+  __device__ static Pair pair(float low, float high) { return {low, high}; }
   __device__ static Max max_abs2(Max m, Pair x) { return {max_abs(m.low, x.low), max_abs(m.high, x.high)}; }
   __device__ static void unpack(Word4 a, Word4 b, Pair (&pairs)[4]) {
     pairs[0] = {__uint_as_float(a.x), __uint_as_float(a.y)};
@@ -97,6 +103,10 @@ struct F32 {
   }
 };
 
+__device__ __forceinline__ void put_in_cluster(Shared own, int rank, F32::Pair x) {
+  put_in_cluster(own, rank, __float_as_uint(x.low));
+  put_in_cluster(own + 4, rank, __float_as_uint(x.high));
+}
 __device__ __forceinline__ uint32_t shuffle_xor(uint32_t x, int lanes) { return __shfl_xor_sync(~0u, x, lanes); }
 __device__ __forceinline__ F32::Pair shuffle_xor(F32::Pair x, int lanes) {
   return {__shfl_xor_sync(~0u, x.low, lanes), __shfl_xor_sync(~0u, x.high, lanes)};
