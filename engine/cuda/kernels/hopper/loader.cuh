@@ -33,17 +33,20 @@ template <class C>
 __device__ __forceinline__ int64_t describe_row(const AttentionArgs& a, Rows<C>& rows, int row) {
   const Work& w = rows.item.work;
   const Sequence& s = w.sequence;
-  const int at = w.row + row, head = at < w.rows ? at / s.queries : 0;
-  const int query = at < w.rows ? at - head * s.queries : 0;  // of a row that is not there any will do
+  const int at = w.row + row;
+  const bool there = at >= 0 && at < w.rows;
+  const int head = there ? head_of_row(a, s, at) : 0;
+  const int query = there ? at - head * s.queries : 0;  // of a row that is not there any will do
   const int q_head = (a.cu_q ? 0 : s.index * a.heads) + w.key_head * a.group + head;
   const float scale = a.q_scales[static_cast<int64_t>(q_head) * a.q_rows + s.q_row + query];
   rows.scale[row] = scale > 3e38f ? 3e38f : scale;
   const Keys keys = keys_of(a, s, query);
-  rows.seen[row] = {keys.first, at < w.rows && keys.first < keys.end ? keys.end - keys.first : 0};
+  rows.seen[row] = {keys.first, there && keys.first < keys.end ? keys.end - keys.first : 0};
   char* to = nullptr;
-  if (at < w.rows)
-    to = w.shares > 1 ? reinterpret_cast<char*>(a.part_out + part_row(a, s, w.key_head, w.share, w.rows, at) * C::kDim)
-                      : out_row(a, place_of(a, s, w.key_head, at));
+  if (there)
+    to = w.shares > 1
+             ? reinterpret_cast<char*>(a.part_out + part_row(a, s, w.key_head, w.share, w.rows, at) * C::kDim)
+             : out_row(a, {a.cu_q ? 0 : s.index, static_cast<int64_t>(w.key_head) * a.group + head, s.q_begin + query});
   rows.out[row] = to;
   return static_cast<int64_t>(q_head) * C::kPanels * a.q_rows + s.q_row + query;
 }
@@ -56,7 +59,7 @@ __device__ __forceinline__ bool in_eights(const Work& w, int count) {
 template <class C>
 __device__ __forceinline__ void copy_runs(const AttentionArgs& a, const Work& w, int count, Shared q, Shared barrier) {
 #pragma unroll 1
-  for (int row = 0; row < count;) {
+  for (int row = max(0, -w.row); row < count;) {
     const Sequence& s = w.sequence;
     const int head = (w.row + row) / s.queries, query = w.row + row - head * s.queries;
     const int q_head = (a.cu_q ? 0 : s.index * a.heads) + w.key_head * a.group + head;
@@ -100,6 +103,8 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
     int unit, tile;
     place_item<C::kRows>(a, item, unit, tile);
     if (!find_work<C::kRows, C::kKeys>(a, tile, unit, w)) return false;
+    // Where later rows see more keys it is the first tile that is short, by whole warpgroups: they are the ones whose rows see least
+    if (opaque(a.right) != kUnlimited) w.row -= (C::kRows - w.rows % C::kRows) % C::kRows / 64 * 64;
     __syncwarp();
     if (lane() == 0) i.work = w;
   }
@@ -108,10 +113,10 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
   const int last = min(w.row + C::kRows, w.rows) - 1;
   if (lane() <= C::kGroups) {  // a warpgroup's lane each, and one for all
     const bool all = lane() == C::kGroups;
-    const int first = all ? w.row : w.row + lane() * 64, end = all ? last : min(first + 63, last);
+    const int first = all ? max(w.row, 0) : w.row + lane() * 64, end = all ? last : min(first + 63, last);
     Tiles t = tiles_of<C::kKeys>(a, w.sequence, min(first, last), end);
     t.first = max(t.first, w.tile_begin);
-    t.end = first <= last ? min(t.end, w.tile_end) : t.first;
+    t.end = first >= 0 && first <= last ? min(t.end, w.tile_end) : t.first;
     if (all) {
       i.begin = t.first;
       i.end = t.end;

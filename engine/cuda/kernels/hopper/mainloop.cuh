@@ -277,15 +277,21 @@ __device__ __forceinline__ void Consumer<C>::store(int slot, State& o) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     all[r] = sum_of_row(o.sum[r]);
-    const float inverse = all[r] == 0 ? 0.0f : reciprocal(all[r]);
+    const float inverse = reciprocal(all[r]);
 #pragma unroll
     for (int i = 0; i < C::kDim / 8; i++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         float& x = o.out[4 * i + 2 * r + e];
-        x = fmaf(all[r], -128.0f, x) * inverse * b_.unit[group_][i * 8 + 2 * t + e];
+        x = fmaf(x, inverse, -128.0f) * b_.unit[group_][i * 8 + 2 * t + e];
+      }
+    if (__any_sync(~0u, all[r] == 0)) {  // rows that see no key are 0, whatever the units are
+#pragma unroll
+      for (int i = 0; i < C::kDim / 4; i++) {
+        float& x = o.out[i / 2 * 4 + 2 * r + i % 2];
         if (all[r] == 0) x = 0;
       }
+    }
   }
   const auto store_words = [&](auto pack) {
 #pragma unroll
