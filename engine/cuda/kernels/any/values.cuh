@@ -91,7 +91,7 @@ struct ValueMaxima {
   alignas(16) float factors[kItemChannels];   // value to code
 };
 
-// Largest sizes of 32 channels by chunk of the sequence to those of eight groups of chunks.
+// Sizes of a sequence's chunks (statistics.cuh) to those of eight groups of them.
 template <class T>
 __device__ __forceinline__ void load_maxima(const QuantiseArgs& a, int bh, const Span& span, int channel,
                                             typename T::Max (&groups)[8][16]) {
@@ -111,18 +111,18 @@ template <class T>
 __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item, Slab<T>* slabs,
                                                 ValueMaxima<T>& shared) {
   const int bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
-  // both are powers of two
+  // powers of two
   const int cluster = kHasClusters ? __ffs(a.v_cluster) - 1 : 0, slices = __ffs(a.dvp / kItemChannels) - 1;
   const int set = in_head >> cluster, rank = in_head - (set << cluster);
-  const int sets = set >> slices, channel = (set - (sets << slices)) * kItemChannels;
-  int own_set = sets;
-  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, a.v_keys, own_set));
-  const int keys = span.count, t = lane() & 3, block = (own_set << cluster) + rank;
+  const int unit = set >> slices, channel = (set - (unit << slices)) * kItemChannels;  // keys that share scales
+  int own = unit;                                                                      // of the sequence's
+  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, a.v_keys, own));
+  const int keys = span.count, t = lane() & 3, block = (own << cluster) + rank;
   if (block * kScaleKeys >= keys) {         // what has exited counts as arrived
     if (a.v_maxima) await_previous_grid();  // as all do, so that who waits for this grid has Q and K
     return;
   }
-  const int sharers = min(1 << cluster, (keys - 1) / kScaleKeys + 1 - (own_set << cluster));
+  const int sharers = min(1 << cluster, (keys - 1) / kScaleKeys + 1 - (own << cluster));
   if (sharers > 1) show_in_cluster();
   const int first = block * kScaleKeys + warp() * 64;
   typename T::Pair x[8][4];
@@ -164,10 +164,10 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
     const int count = sharers > 1 ? sharers : 8, pair = static_cast<int>(threadIdx.x);
     m[0] = sizes[0][pair];
 #pragma unroll
-    for (int i = 1; i < 8; i++)
+    for (int i = 1; i < kClusterBound; i++)
       if (i < count) m[0] = T::max_abs2(m[0], sizes[i][pair]);
     float* scales = a.v_scales +
-                    (static_cast<int64_t>(bh) * a.v_blocks + (a.v_per_channel ? span.sequence : sets)) * a.dvp +
+                    (static_cast<int64_t>(bh) * a.v_blocks + (a.v_per_channel ? span.sequence : unit)) * a.dvp +
                     channel + 2 * pair;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
