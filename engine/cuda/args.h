@@ -24,7 +24,7 @@ struct Source {
 enum MeanKind : int32_t { kNoMean = 0, kExactMean = 1, kSampledMean = 2 };
 
 constexpr int kItemChannels = 32;  // channels of a work item of V, which has kScaleKeys keys
-constexpr int kClusterBound = 8;   // blocks of a cluster, on any card that has them
+constexpr int kClusterBound = 16;  // blocks of a cluster of values: 8192 keys
 
 // Arguments of values_* and quantise_*. Layouts of all outputs: layout.h.
 struct QuantiseArgs {

@@ -55,7 +55,7 @@ struct LaunchAttribute {
 constexpr int32_t kClusterDimension = 4;           // blocks of a cluster in x, y, z
 constexpr int32_t kProgrammaticSerialization = 6;  // the grid may start before the one ahead of it in the stream ends
 constexpr int32_t kPriority = 8;                   // the stream's
-constexpr int32_t kMaxDynamicShared = 8;           // CUfunction_attribute
+constexpr int32_t kMaxDynamicShared = 8, kLargeClusters = 14;  // CUfunction_attribute
 struct LaunchConfig {
   uint32_t grid[3], block[3];
   uint32_t shared_bytes;

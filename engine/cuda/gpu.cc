@@ -103,7 +103,7 @@ Status load_image(const Driver& d, State& s, const ImageEntry& entry, LoadedImag
 
 // The kernel of one image; its code is on the device afterwards, so that a launch can no longer fail for want of it.
 Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& entry, const char* name,
-                   uint32_t shared_bytes, Kernel* kernel) {
+                   uint32_t shared_bytes, uint32_t cluster, Kernel* kernel) {
   LoadedImage* image = nullptr;
   if (Status status = load_image(d, s, entry, &image); !status) return status;
   LoadedKernel* found = nullptr;
@@ -128,6 +128,10 @@ Status load_kernel(const Driver& d, State& s, const Gpu& g, const ImageEntry& en
       if (const Result r = d.kernel_attribute(kMaxDynamicShared, bytes, found->kernel, g.handle); r != kSuccess)
         return driver_status(d, r, "asking for shared memory");
     }
+    constexpr uint32_t kClusterByDefault = 8;
+    if (cluster > kClusterByDefault && g.major >= 9)
+      if (const Result r = d.kernel_attribute(kLargeClusters, 1, found->kernel, g.handle); r != kSuccess)
+        return driver_status(d, r, "asking for large clusters");
     found->ready |= bit;
   }
   *kernel = found->kernel;
@@ -186,7 +190,8 @@ CurrentGpu::~CurrentGpu() {
   if (pushed_ && load_driver(&d)) d->context_pop(&popped);
 }
 
-Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes) {
+Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes,
+                   uint32_t cluster) {
   const Driver* d = nullptr;
   if (Status s = load_driver(&d); !s) return s;
   const std::lock_guard lock(state->mutex);
@@ -203,7 +208,7 @@ Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* ke
   for (int i = 0; i < candidates.count; i++) {
     const ImageEntry& entry = *candidates.entries[i];
     if (g.ptx && entry.kind != ImageKind::kPtx) continue;
-    last = load_kernel(*d, *state, g, entry, name, shared_bytes, kernel);
+    last = load_kernel(*d, *state, g, entry, name, shared_bytes, cluster, kernel);
     if (last) {
       FoundKernel& f = state->found.emplace_back(FoundKernel{g.ordinal, g.ptx, entry.name, {}, *kernel});
       std::snprintf(f.name, sizeof f.name, "%s", name);

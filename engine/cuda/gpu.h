@@ -38,9 +38,11 @@ class CurrentGpu {
 };
 
 // Kernel `name` of image `image` ("any/quantise"), loaded for `gpu`: the best image it can run, compiled by the driver from PTX
-// if there is no other. One CUlibrary per image, for all devices. `shared_bytes`: dynamic ones its launches take, always as many.
+// if there is no other. One CUlibrary per image, for all devices. `shared_bytes`: dynamic ones its launches take, `cluster`: blocks of a cluster they
+// take at most; always as many.
 // REQUIRES gpu to be current.
-Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes = 0);
+Status find_kernel(const Gpu& gpu, const char* image, const char* name, Kernel* kernel, uint32_t shared_bytes = 0,
+                   uint32_t cluster = 1);
 
 struct Launch {
   Kernel kernel;

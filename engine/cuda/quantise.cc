@@ -76,12 +76,14 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   a.v_half = options.v_half;
   a.mean = options.mean;
 
-  // Scales of a whole sequence: the blocks of a cluster find them together, if one is enough for the longest; else V is read twice. How does not
-  // show in the result.
+  // Scales of a whole sequence: the blocks of a cluster find them together if one is enough for the longest, and most blocks have keys; else V is
+  // read twice. How does not show in the result.
   const int64_t longest = p.varlen() && p.max_k ? std::min(p.max_k, p.Lk) : p.Lk;
-  const bool in_cluster = options.v_per_channel && longest <= kClusterBound * kScaleKeys;
   int64_t cluster = 1;
-  while (in_cluster && cluster * kScaleKeys < longest) cluster *= 2;
+  while (options.v_per_channel && cluster < kClusterBound && cluster * kScaleKeys < longest) cluster *= 2;
+  const bool in_cluster =
+      cluster * kScaleKeys >= longest && padded(p.Lk, cluster * kScaleKeys) <= 2 * padded(p.Lk, kScaleKeys);
+  if (!in_cluster) cluster = 1;
   const int64_t v_keys = cluster * kScaleKeys;
   const int64_t q_tiles = padded(p.Lq, kTileKeys) / kTileKeys, k_tiles = k_rows / kTileKeys,
                 v_blocks = padded(p.Lk, v_keys) / v_keys;
@@ -170,7 +172,7 @@ Status quantise(const Gpu& gpu, const QuantisePlan& plan, Queue& queue) {
   Kernel values = nullptr, rows = nullptr;
   if (Status s = find_kernel(gpu, kImage, plan.quantise_kernel, &rows); !s) return s;
   if (plan.values_blocks)
-    if (Status s = find_kernel(gpu, kImage, plan.values_kernel, &values); !s) return s;
+    if (Status s = find_kernel(gpu, kImage, plan.values_kernel, &values, 0, kClusterBound); !s) return s;
   // Where V waits for its maxima, it comes last: Q needs no waiting.
   const QuantiseArgs& a = plan.args;
   const auto maxima = static_cast<uint32_t>(a.s_items), cluster = static_cast<uint32_t>(a.v_cluster);

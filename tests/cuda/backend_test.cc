@@ -71,14 +71,14 @@ std::string explained(const Call& call) {
 }
 
 TEST_F(BackendTest, ValuesQuantiseAttentionOnTheCallersStream) {
-  Call call(4096);
+  Call call(8192);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   EXPECT_STREQ(clary_last_variant(), "cuda:sm90:int8");
   ASSERT_EQ(fake->launches, 3);
   EXPECT_STREQ(fake->kernels[0], "values_bf16");
   EXPECT_STREQ(fake->kernels[1], "quantise_bf16_128");
   EXPECT_STREQ(fake->kernels[2], "attention_u8_hopper_128");
-  EXPECT_EQ(fake->clusters[0], 8u);
+  EXPECT_EQ(fake->clusters[0], 16u);
   EXPECT_EQ(fake->clusters[1], 1u);
   EXPECT_EQ(fake->clusters[2], 1u);
   EXPECT_EQ(fake->streams[0], call.args.stream);
@@ -166,7 +166,7 @@ TEST_F(BackendTest, ThreadsOnOneStream) {
 }
 
 TEST_F(BackendTest, MoreKeysThanAClusterHasTakeALaunchMore) {
-  Call call(8192);
+  Call call(8193);
   ASSERT_EQ(call.run(), CLARY_OK) << clary_last_error();
   ASSERT_EQ(fake->launches, 4);
   EXPECT_STREQ(fake->kernels[0], "values_bf16");

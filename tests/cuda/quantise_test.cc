@@ -79,13 +79,14 @@ TEST(Plan, ClustersOfValues) {
   const struct {
     int64_t keys;
     int cluster;
-  } kCases[] = {{1, 1}, {512, 1}, {513, 2}, {1024, 2}, {1025, 4}, {2049, 8}, {4096, 8}, {4097, 1}, {20000, 1}};
+  } kCases[] = {{1, 1},    {512, 1},   {513, 2},   {1024, 2}, {1025, 4}, {2049, 8},
+                {4096, 8}, {4097, 16}, {8192, 16}, {8193, 1}, {20000, 1}};
   for (const auto& c : kCases) {
     QuantisePlan plan;
     ASSERT_TRUE(plan_quantise(problem(1, 3, 3, 10, c.keys, 128), {.v_per_channel = true}, &plan));
     const QuantiseArgs& a = plan.args;
     EXPECT_EQ(a.v_cluster, c.cluster) << c.keys;
-    EXPECT_EQ(a.v_chunks > 0, c.keys > 4096) << c.keys;
+    EXPECT_EQ(a.v_chunks > 0, c.keys > 8192) << c.keys;
     EXPECT_EQ(a.v_blocks, 1) << c.keys;
     EXPECT_EQ(a.v_items, 3 * 4 * pad_to(c.keys, c.cluster * kScaleKeys) / kScaleKeys) << c.keys;
     EXPECT_EQ(a.s_items % c.cluster, 0) << c.keys;
@@ -238,7 +239,7 @@ TEST_F(QuantiseGpu, TypesAndDims) {
 
 TEST_F(QuantiseGpu, Lengths) {
   int i = 0;
-  for (const int64_t Lk : {1, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1023, 1024, 1025, 2600, 4096, 4097, 5000})
+  for (const int64_t Lk : {1, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1023, 1024, 1025, 2600, 4096, 4097, 5000, 8193})
     for (const int64_t D : {64, 128, 256}) {
       Case c = base(kDtypes[i % 3], D, 1 + i * 37 % 300, Lk);
       expect_right(test::Instance(c), {.mean = static_cast<MeanKind>(i % 3),

@@ -71,6 +71,7 @@ inline uint32_t __float_as_uint(float x) { return bits_as<uint32_t>(x); }
 inline float __uint_as_float(uint32_t x) { return bits_as<float>(x); }
 inline int __float_as_int(float x) { return bits_as<int>(x); }
 inline float __int_as_float(int x) { return bits_as<float>(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 inline void __syncthreads() { emulation::block_barrier(); }
@@ -242,6 +243,7 @@ inline void await_copies() { emulation::land_copies(); }
 
 inline void put4(Shared to, const uint32_t (&x)[4]) { std::memcpy(emulation::shared_memory() + to, x, 16); }
 inline void get4(Shared from, uint32_t (&x)[4]) { std::memcpy(x, emulation::shared_memory() + from, 16); }
+inline void show_in_cluster() {}
 inline void arrive_in_cluster() {}
 inline void await_cluster() {}
 inline void put_in_cluster(Shared, int, uint32_t) {}

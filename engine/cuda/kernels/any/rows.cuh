@@ -15,6 +15,13 @@ __device__ __forceinline__ void load_rows(const Source& s, int bh, const Span& s
   if (s.access == kChunks) {
     constexpr int kSize = sizeof(typename T::Element);
     const char* p = base + g * s.token + 8 * t * kSize;
+    if (first + 16 <= end && s.channels == D) {  // all of the warp's
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int i = 0; i < D / 32; i++) T::load8(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
+      return;
+    }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const bool there = first + g + 8 * r < end;

@@ -23,6 +23,14 @@ __device__ __forceinline__ void load_values(const Source& s, int bh, const Span&
   if (s.access == kChunks) {
     const int c = channel + 8 * t, left = s.channels - c;
     const char* p = base + (own + value_key(half, 0)) * s.token + c * static_cast<int>(sizeof(typename T::Element));
+    if (first + 64 <= end && s.channels - channel >= kItemChannels) {  // all of the warp's
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        T::load8(p, x[i]);
+        p += (i == 3 ? 5 : 1) * s.token;
+      }
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       const bool there = own + value_key(half, i) < end;
@@ -80,9 +88,10 @@ template <class T>
 struct ValueMaxima {
   typename T::Max warps[8][16];               // [warp], or so many groups of chunks
   typename T::Max blocks[kClusterBound][16];  // of the cluster
+  alignas(16) float factors[kItemChannels];   // value to code
 };
 
-// Largest sizes of 32 channels by chunk of the sequence to those of eight groups of chunks.
+// Sizes of a sequence's chunks (statistics.cuh) to those of eight groups of them.
 template <class T>
 __device__ __forceinline__ void load_maxima(const QuantiseArgs& a, int bh, const Span& span, int channel,
                                             typename T::Max (&groups)[8][16]) {
@@ -101,18 +110,20 @@ __device__ __forceinline__ void load_maxima(const QuantiseArgs& a, int bh, const
 template <class T>
 __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item, Slab<T>* slabs,
                                                 ValueMaxima<T>& shared) {
-  const int slices = a.dvp / kItemChannels, bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
-  const int cluster = kHasClusters ? a.v_cluster : 1, set = in_head / cluster, rank = in_head - set * cluster;
-  const int sets = set / slices, channel = (set - sets * slices) * kItemChannels;
-  int own_set = sets;
-  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, a.v_keys, own_set));
-  const int keys = span.count, t = lane() & 3, block = own_set * cluster + rank;
+  const int bh = item / a.v_tiles, in_head = item - bh * a.v_tiles;
+  // powers of two
+  const int cluster = kHasClusters ? __ffs(a.v_cluster) - 1 : 0, slices = __ffs(a.dvp / kItemChannels) - 1;
+  const int set = in_head >> cluster, rank = in_head - (set << cluster);
+  const int unit = set >> slices, channel = (set - (unit << slices)) * kItemChannels;  // keys that share scales
+  int own = unit;                                                                      // of the sequence's
+  const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, a.v_keys, own));
+  const int keys = span.count, t = lane() & 3, block = (own << cluster) + rank;
   if (block * kScaleKeys >= keys) {         // what has exited counts as arrived
     if (a.v_maxima) await_previous_grid();  // as all do, so that who waits for this grid has Q and K
     return;
   }
-  const int sharers = min(cluster, (keys - 1) / kScaleKeys + 1 - own_set * cluster);
-  if (sharers > 1) arrive_in_cluster();
+  const int sharers = min(1 << cluster, (keys - 1) / kScaleKeys + 1 - (own << cluster));
+  if (sharers > 1) show_in_cluster();
   const int first = block * kScaleKeys + warp() * 64;
   typename T::Pair x[8][4];
   load_values<T>(a.v, bh, span, first, channel, slabs, x);
@@ -148,36 +159,39 @@ __device__ __forceinline__ void quantise_values(const QuantiseArgs& a, int item,
     await_cluster();
   }
 
+  if (threadIdx.x < 16) {  // a pair of channels each
+    const typename T::Max(*sizes)[16] = sharers > 1 ? shared.blocks : shared.warps;
+    const int count = sharers > 1 ? sharers : 8, pair = static_cast<int>(threadIdx.x);
+    m[0] = sizes[0][pair];
+#pragma unroll
+    for (int i = 1; i < kClusterBound; i++)
+      if (i < count) m[0] = T::max_abs2(m[0], sizes[i][pair]);
+    float* scales = a.v_scales +
+                    (static_cast<int64_t>(bh) * a.v_blocks + (a.v_per_channel ? span.sequence : unit)) * a.dvp +
+                    channel + 2 * pair;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const float most = floor_max(i ? T::high(m[0]) : T::low(m[0]));
+      shared.factors[2 * pair + i] = a.v_half ? reciprocal(most) : code_factor(most);
+      if (a.v_per_channel ? block == 0 : rank == 0) scales[i] = finite_or_nan(most) * (a.v_half ? 1.0f : 1.0f / 127.0f);
+    }
+  }
+  __syncthreads();
   const int group_key = first + (lane() >> 3) * 16;  // v codes end at a multiple of a tile
   if (group_key >= (a.cu_k ? pad_to(keys, kTileKeys) : a.k_rows)) return;
-  const typename T::Max(*sizes)[16] = sharers > 1 ? shared.blocks : shared.warps;
-  const int count = sharers > 1 ? sharers : 8;
-  const bool writes_scales = threadIdx.x < 4 && (a.v_per_channel ? block == 0 : rank == 0);
-  float* scales = a.v_scales +
-                  (static_cast<int64_t>(bh) * a.v_blocks + (a.v_per_channel ? span.sequence : sets)) * a.dvp + channel +
-                  8 * t;
-  const int bytes = a.v_half ? 2 : 1, group = a.v_half ? 64 : a.v_group, key = span.row + group_key;
-  const int chunk = key % group * bytes / 16;
+  const int bytes = a.v_half ? 2 : 1, in_group = a.v_half || a.v_group == 64 ? 6 : 7;  // 2^in_group keys
+  const int group = 1 << in_group, key = span.row + group_key, chunk = (key & (group - 1)) * bytes / 16;
   uint8_t* codes =
-      a.v_codes +
-      ((static_cast<int64_t>(bh) * a.k_rows + key / group * group) * a.dvp + (channel + 8 * t) * group) * bytes +
+      a.v_codes + ((static_cast<int64_t>(bh) * a.k_rows + (key & -group)) * a.dvp + (channel + 8 * t) * group) * bytes +
       (lane() >> 2 & 1) * 8;
 #pragma unroll
   for (int j = 0; j < 8; j++) {
-    if (j % 2 == 0) {
-      m[0] = sizes[0][4 * t + j / 2];
-#pragma unroll
-      for (int i = 1; i < 8; i++)
-        if (i < count) m[0] = T::max_abs2(m[0], sizes[i][4 * t + j / 2]);
-    }
-    const float most = floor_max(j % 2 ? T::high(m[0]) : T::low(m[0]));
-    if (writes_scales) scales[j] = finite_or_nan(most) * (a.v_half ? 1.0f : 1.0f / 127.0f);
+    const float factor = shared.factors[8 * t + j];
     uint8_t* to = codes + j * group * bytes;
     if (a.v_half) {
-      store_halves<T>(x, j / 2, j % 2, reciprocal(most), to + swizzle(j, chunk, 128) * 16,
-                      to + swizzle(j, chunk + 1, 128) * 16);
+      store_halves<T>(x, j / 2, j % 2, factor, to + swizzle(j, chunk, 128) * 16, to + swizzle(j, chunk + 1, 128) * 16);
     } else {
-      store_values<T>(x, j / 2, j % 2, code_factor(most), to + swizzle(j, chunk, group) * 16);
+      store_values<T>(x, j / 2, j % 2, factor, to + swizzle(j, chunk, group) * 16);
     }
   }
 }

@@ -232,8 +232,11 @@ __device__ __forceinline__ void await_copies() {
   if constexpr (kHasAmpereMma) asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
-// A cluster's barrier, in two halves that take turns: what a thread wrote before it arrives, all see that have waited. Threads that have
-// exited are not waited for.
+// A cluster's barrier, in two halves that take turns: what a thread wrote before it arrives, all see that have waited; with show_in_cluster()
+// nothing, but that it runs. Threads that have exited are not waited for.
+__device__ __forceinline__ void show_in_cluster() {
+  if constexpr (kHasClusters) asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void arrive_in_cluster() {
   if constexpr (kHasClusters) asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
 }
