@@ -132,11 +132,6 @@ struct StoppedBuild : testing::Test {
                                        "\"$(echo \"$*\" | sed 's/.*--wheel-dir \\([^ ]*\\).*/\\1/')\" ;;\nesac\n"));
     fs::permissions(python, fs::perms::owner_all);
   }
-  void TearDown() override { end_leftovers(); }
-  void end_leftovers() {
-    const Result<std::string> pid = PosixDisk().read(root + "/pid", 100);
-    if (pid && is_digits(trim(*pid))) ::kill(-static_cast<pid_t>(std::strtol(pid->c_str(), nullptr, 10)), SIGKILL);
-  }
   int build(const std::string& cap, std::string* said = nullptr) const {
     PosixDisk disk;
     MemoryNet net;
@@ -162,17 +157,14 @@ struct StoppedBuild : testing::Test {
   }
   void expect_goes_on_after(int signal) {
     const pid_t pid = fork();
-    if (pid == 0) {
-      end_children_with_us();
-      _exit(build("6h"));
-    }
+    if (pid == 0) _exit(build("6h"));
     for (int i = 0; i < 3000 && !fs::exists(root + "/compiled"); i++)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ::kill(pid, signal);
     int status = 0;
     waitpid(pid, &status, 0);
     EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == signal);
-    if (signal == SIGKILL) end_leftovers();  // nobody was left to do it
+    EXPECT_TRUE(processes_end(root + "/pid"));
     expect_goes_on();
   }
 };
