@@ -66,7 +66,9 @@ void check_carried(Verifier& v, const WheelFacts& w) {
     }
     const bool top = name.find('/') == name.npos || name.find(".data/purelib/") != name.npos ||
                      name.find(".data/platlib/") != name.npos;
-    if (name.ends_with(".pth") && top) v.add("W6.pth", name, "its lines run at every start of Python");
+    const Strings& startup = v.policy.startup;
+    if (name.ends_with(".pth") && top && std::find(startup.begin(), startup.end(), base_name(name)) == startup.end())
+      v.add("W6.pth", name, "its lines run at every start of Python");
     if (name.ends_with(".pyc")) v.add("W6.bytecode", name, "bytecode of one Python, stale when its source is newer");
   }
 }
