@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "support.h"
+#include "wheel/core/engine.h"
 #include "wheel/core/sources.h"
 #include "wheel/os/posix.h"
 
@@ -96,6 +97,27 @@ TEST_F(PatchTest, ItsRepositoryIsNotAsked) {
   ASSERT_TRUE(done) << done.error().message << done.error().hint;
   EXPECT_EQ(get(folder + "/csrc/a.cu"), "one\nTWO\nthree\n");
   EXPECT_EQ(get(root + "/checkout/csrc/a.cu"), "one\ntwo\nthree\n");
+}
+
+// ---- a Python of a folder of its own -------------------------------------------------------------------------------------------
+
+TEST(Engine, APythonsOwnFolderStaysOutOfModules) {
+  MemoryWorld world;
+  const std::string program = "/p/bin/python3.12";
+  world.proc.act = [&](const Job& job) -> std::optional<Finished> {
+    const std::string line = join(job.argv, " ");
+    if (line.find("'LDSHARED'") != line.npos)
+      return Finished{0, "gcc -shared -L/p/lib -Wl,-rpath,/p/lib  -Wl,-z,now -Wl,-rpath=/p/lib\n", ""};
+    return Finished{0, line.find("'LDCXXSHARED'") != line.npos ? "g++ -shared\n" : "", ""};
+  };
+  BuildSite site;
+  site.source = "/s", site.work = "/w", site.out = "/w/out", site.prefix = "/env", site.python.program = program;
+  const Result<std::vector<Step>> steps = find_engine("local")->steps(world.ctx, site);
+  ASSERT_TRUE(steps);
+  EXPECT_EQ(steps->back().job.env.at("LDSHARED"), "gcc -shared -L/p/lib -Wl,-z,now");
+  EXPECT_FALSE(steps->back().job.env.contains("LDCXXSHARED"));
+  site.env["LDSHARED"] = "mine";
+  EXPECT_EQ(find_engine("local")->steps(world.ctx, site)->back().job.env.at("LDSHARED"), "mine");
 }
 
 // ---- a build that is stopped --------------------------------------------------------------------------------------------------

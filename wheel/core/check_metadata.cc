@@ -14,6 +14,8 @@ bool uses_torch_cxx(const FileFacts& facts) {
 // "2.8" of ==2.8.*, ==2.8.0 and ~=2.8.0; empty when more than one line of torch fits.
 std::string torch_line(const Specifier& versions) {
   std::string only;
+  if (const Result<Version> exact = Version::parse(versions.pinned()); exact && exact->is_prerelease())
+    return std::to_string(exact->release(0)) + "." + std::to_string(exact->release(1));  // a nightly
   for (int major = 1; major <= 3; major++) {
     for (int minor = 0; minor <= 40; minor++) {
       const std::string line = std::to_string(major) + "." + std::to_string(minor);
