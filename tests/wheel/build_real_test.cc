@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "support.h"
+#include "wheel/core/engine.h"
 #include "wheel/core/sources.h"
 #include "wheel/os/posix.h"
 
@@ -98,6 +99,27 @@ TEST_F(PatchTest, ItsRepositoryIsNotAsked) {
   EXPECT_EQ(get(root + "/checkout/csrc/a.cu"), "one\ntwo\nthree\n");
 }
 
+// ---- a Python of a folder of its own -------------------------------------------------------------------------------------------
+
+TEST(Engine, APythonsOwnFolderStaysOutOfModules) {
+  MemoryWorld world;
+  const std::string program = "/p/bin/python3.12";
+  world.proc.act = [&](const Job& job) -> std::optional<Finished> {
+    const std::string line = join(job.argv, " ");
+    if (line.find("'LDSHARED'") != line.npos)
+      return Finished{0, "gcc -shared -L/p/lib -Wl,-rpath,/p/lib  -Wl,-z,now -Wl,-rpath=/p/lib\n", ""};
+    return Finished{0, line.find("'LDCXXSHARED'") != line.npos ? "g++ -shared\n" : "", ""};
+  };
+  BuildSite site;
+  site.source = "/s", site.work = "/w", site.out = "/w/out", site.prefix = "/env", site.python.program = program;
+  const Result<std::vector<Step>> steps = find_engine("local")->steps(world.ctx, site);
+  ASSERT_TRUE(steps);
+  EXPECT_EQ(steps->back().job.env.at("LDSHARED"), "gcc -shared -L/p/lib -Wl,-z,now");
+  EXPECT_FALSE(steps->back().job.env.contains("LDCXXSHARED"));
+  site.env["LDSHARED"] = "mine";
+  EXPECT_EQ(find_engine("local")->steps(world.ctx, site)->back().job.env.at("LDSHARED"), "mine");
+}
+
 // ---- a build that is stopped --------------------------------------------------------------------------------------------------
 
 struct HomeProc : PosixProc {
@@ -132,11 +154,6 @@ struct StoppedBuild : testing::Test {
                                        "\"$(echo \"$*\" | sed 's/.*--wheel-dir \\([^ ]*\\).*/\\1/')\" ;;\nesac\n"));
     fs::permissions(python, fs::perms::owner_all);
   }
-  void TearDown() override { end_leftovers(); }
-  void end_leftovers() {
-    const Result<std::string> pid = PosixDisk().read(root + "/pid", 100);
-    if (pid && is_digits(trim(*pid))) ::kill(-static_cast<pid_t>(std::strtol(pid->c_str(), nullptr, 10)), SIGKILL);
-  }
   int build(const std::string& cap, std::string* said = nullptr) const {
     PosixDisk disk;
     MemoryNet net;
@@ -162,17 +179,14 @@ struct StoppedBuild : testing::Test {
   }
   void expect_goes_on_after(int signal) {
     const pid_t pid = fork();
-    if (pid == 0) {
-      end_children_with_us();
-      _exit(build("6h"));
-    }
+    if (pid == 0) _exit(build("6h"));
     for (int i = 0; i < 3000 && !fs::exists(root + "/compiled"); i++)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ::kill(pid, signal);
     int status = 0;
     waitpid(pid, &status, 0);
     EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == signal);
-    if (signal == SIGKILL) end_leftovers();  // nobody was left to do it
+    EXPECT_TRUE(processes_end(root + "/pid"));
     expect_goes_on();
   }
 };

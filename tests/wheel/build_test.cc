@@ -4,6 +4,7 @@
 #include "wheel/core/engine.h"
 #include "wheel/core/first_error.h"
 #include "wheel/core/json.h"
+#include "wheel/core/manifest.h"
 #include "wheel/core/pack.h"
 #include "wheel/core/repair.h"
 #include "wheel/core/scan.h"
@@ -324,6 +325,26 @@ TEST(Build, MakesThePlannedWheelOnce) {
   EXPECT_EQ(b.builds, 3);
 }
 
+TEST(Build, ANightlyIsPinnedAndItsHashKept) {
+  PlayedBuild b;
+  const auto usual = b.world.proc.act;
+  b.world.proc.act = [&](const Job& job) {
+    if (const auto at = std::find(job.argv.begin(), job.argv.end(), "--report"); at != job.argv.end())
+      b.world.disk.files[at[1]] =
+          "{\"install\": [{\"metadata\": {\"name\": \"filelock\"}}, {\"metadata\": {\"name\": \"torch\"}, "
+          "\"download_info\": {\"archive_info\": {\"hashes\": {\"sha256\": \"f00d\"}}}}]}";
+    return usual(job);
+  };
+  Strings args = {"build", "--source", "/s", "--out", "/out", "--arch", "8.0", "--cuda", "13.2"};
+  args.insert(args.end(), {"--torch", "2.16.0.dev20261121"});
+  ASSERT_EQ(run_clary(b.world.ctx, args), kFine) << b.world.err.text;
+  const std::string wheel = "/out/demo-1.0+cu132torch2.16.0.dev20261121-cp312-cp312-linux_x86_64.whl";
+  EXPECT_EQ((*parse_json(b.world.disk.files[wheel + ".build.json"], "report"))["build"]["torch_sha256"], "f00d");
+  const Result<FileFacts> facts = read_facts(b.world.ctx, wheel, {.digests = true, .threads = 1});
+  EXPECT_EQ(facts->wheel.metadata.requirement("torch")->versions.str(), "==2.16.0.dev20261121");
+  EXPECT_EQ(describe(*facts).entry.stack.index_url, "https://download.pytorch.org/whl/nightly/cu132");
+}
+
 TEST(Build, TakesTheRecipeOfTheSourcesAlone) {
   const std::string recipe =
       "[package]\nname = \"demo\"\nversion = \"1.0\"\n[matrix]\npython = [\"3.12\"]\nplatform = [\"linux_x86_64\"]\n";
@@ -406,6 +427,29 @@ TEST(Build, EnginesAreStepsOfOtherPrograms) {
     EXPECT_TRUE(file) << engine;
     EXPECT_NE(c.world.out.text.find("no daemon"), std::string::npos) << c.world.out.text;
   }
+}
+
+// The network goes with a flag that every podman knows, not by RUN's, which came in 4.5; values reach ENV as they are.
+TEST(Build, PodmanCompilesWithoutNetwork) {
+  PlayedBuild b;
+  b.world.proc.programs["podman"] = {0, "", ""};
+  b.world.disk.files["/s/clary.toml"] =
+      "[package]\nname = \"demo\"\nversion = \"1.0\"\n[matrix]\npython = [\"3.12\"]\n[build]\nrequires = "
+      "[\"setuptools\"]\nenv = { RPATH = \"$ORIGIN/{source}\" }\n";
+  std::string dockerfile;
+  Strings lines;
+  const auto usual = b.world.proc.act;
+  b.world.proc.act = [&](const Job& job) {
+    if (job.argv[0] != "podman") return usual(job);
+    lines.push_back(join(job.argv, " ")), dockerfile = b.world.disk.files[job.argv[3]];
+    return std::optional(Finished{0, "", ""});
+  };
+  EXPECT_EQ(b.run({"--engine", "podman"}), kFinding);  // the played podman makes no wheel
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_NE(lines[0].find(" --target environment /"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[1].find(" --network none --target wheel --output type=local,dest=/"), std::string::npos) << lines[1];
+  for (const char* part : {"\nRUN python -m pip wheel", " RPATH=\"\\$ORIGIN//src\""})
+    EXPECT_NE(dockerfile.find(part), std::string::npos) << dockerfile;
 }
 
 TEST(Toolchain, ThePackageIndexHasNvccFrom13On) {

@@ -1,10 +1,13 @@
 // The real world's implementations: atomic writes, bounded programs, a child's environment.
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <thread>
 
 #include "support.h"
 #include "wheel/os/posix.h"
@@ -155,6 +158,66 @@ TEST(PosixProc, EndsWhatClosedItsOutputs) {
   EXPECT_EQ(proc.run({"sh", "-c", "echo x; exec >&- 2>&-; sleep 0.2; exit 7"}, 30)->exit_code, 7);
   EXPECT_FALSE(proc.run({"sh", "-c", "trap '' TERM; exec >&- 2>&-; while :; do sleep 1; done"}, 1));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(40));
+}
+
+// A shell that does not listen, its child, and one that left the group and then lost its parent.
+std::string three_processes(const std::string& file) {
+  return "trap '' TERM; echo $$ > " + file + "; sleep 60 & echo $! >> " + file + "; setsid sh -c 'echo $$ >> " + file +
+         "; sleep 60 & echo $! >> " + file + "; exec sleep 60' & while :; do sleep 1; done";
+}
+
+TEST(PosixProc, NothingOutlivesItsTime) {
+  PosixProc proc;
+  const std::string file = fresh_folder("late") + "/pids";
+  EXPECT_FALSE(proc.run({"sh", "-c", three_processes(file)}, 1));
+  EXPECT_TRUE(processes_end(file));
+  EXPECT_EQ(split(trim(*PosixDisk().read(file, 100)), '\n').size(), 4u);
+}
+
+TEST(PosixProc, NothingOutlivesUs) {
+  for (const int signal : {SIGKILL, SIGTERM}) {
+    const std::string file = fresh_folder("alone") + "/pids";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      PosixProc proc;
+      (void)proc.run({"sh", "-c", three_processes(file)}, 60);
+      _exit(0);
+    }
+    const auto lines = [&] {
+      const Result<std::string> text = PosixDisk().read(file, 100);
+      return text ? split(*text, '\n').size() : 0;
+    };
+    for (int i = 0; i < 1000 && lines() < 5; i++) usleep(10'000);
+    EXPECT_EQ(lines(), 5u);  // four, and what follows the last
+    kill(pid, signal);
+    waitpid(pid, nullptr, 0);
+    EXPECT_TRUE(processes_end(file));
+  }
+}
+
+// Neither waits for the other's outputs: a job's pipes are its own.
+TEST(PosixProc, JobsAtOnce) {
+  PosixProc proc;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; i++) {
+    threads.emplace_back([&proc, i] {
+      for (int n = 0; n < 10; n++) {
+        const Result<Finished> done = proc.run({"sh", "-c", i ? "echo $$" : "sleep 0.5"}, 10);
+        EXPECT_TRUE(done && done->exit_code == 0);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(PosixProc, SaysWhyItCannotStart) {
+  PosixProc proc;
+  const std::string text = temp_file("text", "no program");
+  EXPECT_EQ(proc.run({"no-such-program-here"}, 10).error().message,
+            "cannot start no-such-program-here: No such file or directory");
+  EXPECT_EQ(proc.run({text}, 10).error().message, "cannot start " + text + ": Permission denied");
+  EXPECT_EQ(proc.run({.argv = {"true"}, .folder = "/gone"}).error().message,
+            "cannot start true: No such file or directory");
 }
 
 TEST(PosixProc, ChildrenSeeNoToken) {

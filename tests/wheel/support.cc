@@ -3,10 +3,14 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "wheel/os/posix.h"
 
@@ -65,6 +69,25 @@ std::string run_program(const Strings& argv) {
   PosixProc proc;
   const Result<Finished> done = proc.run(argv, 120);
   return done && done->exit_code == 0 ? done->out : "";
+}
+
+bool processes_end(const std::string& file) {
+  std::ifstream in(file);
+  std::vector<int> pids;
+  for (int pid; in >> pid;) pids.push_back(pid);
+  if (pids.empty()) return false;
+  // One that nobody has waited for yet is gone, too.
+  const auto runs = [](int pid) {
+    const Result<std::string> stat = PosixDisk().read("/proc/" + std::to_string(pid) + "/stat", 4096);
+    const size_t name = stat ? stat->rfind(") ") : std::string::npos;
+    return name != std::string::npos && (*stat)[name + 2] != 'Z' && (*stat)[name + 2] != 'X';
+  };
+  for (int i = 0; i < 2000; i++) {
+    if (std::none_of(pids.begin(), pids.end(), runs)) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  for (const int pid : pids) ::kill(pid, SIGKILL);
+  return false;
 }
 
 std::string fresh_folder(const std::string& name) {

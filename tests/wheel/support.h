@@ -111,6 +111,8 @@ std::string temp_file(const std::string& name, const std::string& content);  // 
 // CLARY_TEST_PYTHON, .venv/bin/python or python3.
 std::string oracle_python(const std::string& script, const std::string& input);
 std::string run_program(const Strings& argv);
+// The processes whose numbers are in the file, one a line, are gone within 20 s; false: killed now.
+bool processes_end(const std::string& file);
 
 // Every prefix of a small file, and `flips` single-byte changes spread over it: what a reader must survive.
 void for_each_damage(const std::string& good, size_t flips, const std::function<void(const std::string&)>& see);

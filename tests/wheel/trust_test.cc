@@ -5,6 +5,7 @@
 #include "wheel/core/json.h"
 #include "wheel/core/minisign.h"
 #include "wheel/core/publish.h"
+#include "wheel/core/python.h"
 #include "wheel/os/posix.h"
 
 namespace clary::tool::test {
@@ -100,7 +101,7 @@ struct SourceTest : testing::Test {
   // "" or the message; each finds its explanation.
   std::string read(const SourceOptions& options = {}) {
     SourceOptions o = options;
-    o.from = "site";
+    if (o.from.empty()) o.from = "site";
     const Result<Offer> offer = read_offer(world.ctx, o);
     if (offer) return "";
     EXPECT_FALSE(recognise(offer.error().message).empty()) << offer.error().message;
@@ -109,6 +110,20 @@ struct SourceTest : testing::Test {
   void forget() { world.disk.files.erase("/h/.config/clary/sources.json"); }
 };
 const char* const kWheel = "w/demo-1.0-py3-none-any.whl";
+
+TEST_F(SourceTest, AFolderIsTheSameFromEveryFolder) {
+  world.disk.files["/here/" + std::string(kWheel)] = world.disk.files[kWheel];
+  world.proc.programs["pwd -P"] = {0, "/here\n", ""};
+  publish({kWheel, "--key", "k.key"});
+  ASSERT_TRUE(world.disk.files.contains("/here/site/latest.json"));
+  EXPECT_EQ(read(), "");
+  world.proc.programs["pwd -P"] = {0, "/here/below\n", ""};
+  for (const char* from : {"../site", "./..//site/", "/here/site"}) EXPECT_EQ(read({.from = from}), "") << from;
+  const std::string& seen = world.disk.files["/h/.config/clary/sources.json"];
+  EXPECT_NE(seen.find("/here/site"), seen.npos) << seen;
+  EXPECT_EQ(seen.find("site"), seen.rfind("site")) << seen;
+  EXPECT_EQ(absolute(world.ctx, "../../../a/./b"), "/a/b");
+}
 
 TEST_F(SourceTest, SignedIsRemembered) {
   publish({kWheel, "--key", "k.key"});

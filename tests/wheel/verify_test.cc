@@ -88,6 +88,14 @@ TEST(Rules, PolicyChangesSeverity) {
   EXPECT_EQ(judge(c).count(Severity::kWarning), 1u);
 }
 
+TEST(Rules, AStartupFileIsOneThatThePolicyNames) {
+  Broken c = wheel("W6.pth", {.files = {{"demo-enable.pth", "import os\n"}, {"other.pth", "import os\n"}}});
+  c.policy = "startup = [\"demo-enable.pth\"]";
+  const FileFindings found = judge(c);
+  ASSERT_EQ(found.count(Severity::kError), 1u);
+  EXPECT_EQ(found.findings[0].where, "other.pth");
+}
+
 TEST(Rules, ManyFindingsOfOneRuleAreSummed) {
   WheelSpec spec;
   for (int i = 0; i < 50; i++) spec.files.push_back({"demo/__pycache__/" + std::to_string(i) + ".pyc", "x"});

@@ -18,7 +18,7 @@ int cmd_sync(Ctx& ctx, Cli& cli) {
   cli.flag("--check", check);
   if (!cli.parse()) return cli.exit_code();
   const Result<std::string> text = ctx.disk.read(file, 64 << 20);
-  if (!text) return fail(ctx, {text.error().message, "clary lock PROJECT writes one"});
+  if (!text) return fail(ctx, {text.error().message, "clary lock PROJECT writes one"}, kFinding);
   const Result<LockFile> lock = LockFile::parse(*text, file);
   if (!lock) return fail(ctx, lock.error(), kFinding);
   const Result<Target> target = probe_target(ctx, choice);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "wheel/core/digest.h"
+#include "wheel/core/emit.h"
 #include "wheel/core/host.h"
 #include "wheel/core/json.h"
 #include "wheel/core/requirement.h"
@@ -13,12 +14,12 @@ namespace clary::tool {
 namespace {
 
 constexpr int kMostFixes = 5;
-constexpr uint64_t kMostLog = uint64_t{256} << 20;
+constexpr uint64_t kMostLog = uint64_t{256} << 20, kMostPipReport = uint64_t{64} << 20;
 
 // Of the caller's environment, what builds listen to.
 constexpr const char* kListened[] = {
-    "MAX_JOBS", "EXT_PARALLEL", "NVCC_THREADS", "NVCC_CCBIN", "NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS",
-    "CC",       "CXX",          "CFLAGS",       "CXXFLAGS",   "LDFLAGS",           "CMAKE_ARGS"};
+    "MAX_JOBS", "EXT_PARALLEL", "NVCC_THREADS", "NVCC_CCBIN", "NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "CC",
+    "CXX",      "CFLAGS",       "CXXFLAGS",     "LDFLAGS",    "CMAKE_ARGS",        "LDSHARED",           "LDCXXSHARED"};
 
 // What is remembered of a cell between runs, in its work folder.
 class State {
@@ -39,6 +40,22 @@ class State {
   std::string path_;
   Json json_ = Json::object();
 };
+
+// The hash of torch's wheel by pip's installation report.
+std::string installed_torch(Ctx& ctx, const std::string& path) {
+  const Result<std::string> text = ctx.disk.read(path, kMostPipReport);
+  const Result<Json> json = text ? parse_json(*text, path) : Result<Json>(Error{});
+  if (!json || !json->is_object()) return "";
+  const auto text_at = [](const Json* at, std::initializer_list<const char*> keys) {
+    for (const char* key : keys) at = at && at->is_object() && at->contains(key) ? &(*at)[key] : nullptr;
+    return at && at->is_string() ? at->get<std::string>() : "";
+  };
+  for (const Json& row : list_of(*json, "install")) {
+    if (text_at(&row, {"metadata", "name"}) == "torch")
+      return text_at(&row, {"download_info", "archive_info", "hashes", "sha256"});
+  }
+  return "";
+}
 
 class Builder {
  public:
@@ -152,10 +169,14 @@ Result<Done> Builder::choose_compiler() {
   return Done{};
 }
 
-// {source}, {environment} and {machine} in the recipe's variables and settings.
+// {source}, {environment} and {machine} in the recipe's variables and settings, as the build will see them.
 std::string Builder::fill(std::string text) const {
-  text = replace_all(std::move(text), "{source}", site_.source);
-  text = replace_all(std::move(text), "{environment}", site_.prefix.empty() ? site_.work + "/env" : site_.prefix);
+  const std::string inside = find_engine(options_.engine)->source;
+  const std::string environment = !inside.empty()         ? "/opt/python/" + opt_python(report_.cell)
+                                  : !site_.prefix.empty() ? site_.prefix
+                                                          : site_.work + "/env";
+  text = replace_all(std::move(text), "{source}", inside.empty() ? site_.source : inside);
+  text = replace_all(std::move(text), "{environment}", environment);
   return replace_all(std::move(text), "{machine}", Platform::of(report_.cell.platform).arch);
 }
 
@@ -167,7 +188,7 @@ void Builder::set_environment() {
     if (const std::optional<std::string> value = ctx_.proc.env(name)) env.insert({name, *value});
   }
   if (options_.jobs) env["MAX_JOBS"] = std::to_string(options_.jobs);
-  const std::string jobs = std::to_string(cell.jobs), map = " -ffile-prefix-map=" + site_.source + "=.";
+  const std::string jobs = std::to_string(cell.jobs), map = fill(" -ffile-prefix-map={source}=.");
   // The wheel's bytes depend on nothing but sources, compiler and options; the environment's own choices win.
   env.insert({{"MAX_JOBS", jobs},
               {"EXT_PARALLEL", "1"},  // packages that build modules side by side multiply it with MAX_JOBS
@@ -327,6 +348,7 @@ BuildReport Builder::run() {
   Result<Done> done = run_steps();
   while (!done && report_.state != BuildReport::kOutOfTime && repair()) done = run_steps();
   if (!done) return stop(report_.refusal.value_or(done.error()));
+  report_.torch_sha256 = installed_torch(ctx_, site_.work + "/torch.json");
   if (Result<Done> finished = finish_wheel(ctx_, recipe_, site_.out, options_, report_); !finished)
     return stop(finished.error());
   // From here on the wheel is in its place, under its name, and has passed its policy.

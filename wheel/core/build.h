@@ -28,7 +28,8 @@ struct BuildReport {
   uint64_t size = 0;
   std::string log;
   int64_t seconds = 0;
-  std::string cuda;  // the compiler's version, and where it is from
+  std::string cuda;          // the compiler's version, and where it is from
+  std::string torch_sha256;  // of a nightly's wheel, as pip got it; empty: it was there, or is no nightly
   std::vector<Applied> patches;
   std::vector<Fix> fixes;           // applied; the last one only proposed when the build failed
   std::optional<FirstError> error;  // of the log

@@ -14,6 +14,8 @@ bool uses_torch_cxx(const FileFacts& facts) {
 // "2.8" of ==2.8.*, ==2.8.0 and ~=2.8.0; empty when more than one line of torch fits.
 std::string torch_line(const Specifier& versions) {
   std::string only;
+  if (const Result<Version> exact = Version::parse(versions.pinned()); exact && exact->is_prerelease())
+    return std::to_string(exact->release(0)) + "." + std::to_string(exact->release(1));  // a nightly
   for (int major = 1; major <= 3; major++) {
     for (int minor = 0; minor <= 40; minor++) {
       const std::string line = std::to_string(major) + "." + std::to_string(minor);
@@ -66,7 +68,9 @@ void check_carried(Verifier& v, const WheelFacts& w) {
     }
     const bool top = name.find('/') == name.npos || name.find(".data/purelib/") != name.npos ||
                      name.find(".data/platlib/") != name.npos;
-    if (name.ends_with(".pth") && top) v.add("W6.pth", name, "its lines run at every start of Python");
+    const Strings& startup = v.policy.startup;
+    if (name.ends_with(".pth") && top && std::find(startup.begin(), startup.end(), base_name(name)) == startup.end())
+      v.add("W6.pth", name, "its lines run at every start of Python");
     if (name.ends_with(".pyc")) v.add("W6.bytecode", name, "bytecode of one Python, stale when its source is newer");
   }
 }

@@ -151,16 +151,17 @@ void check_room(Doctor& d) {
 }
 
 void check_services(Doctor& d) {
-  Strings engines, silent;
+  Strings engines;
+  size_t silent = 0;
   for (const char* engine : {"docker", "podman"}) {
     const std::string version = d.says({engine, "--version"});
     if (version.empty()) continue;
-    engines.push_back(version);
-    if (d.says({engine, "info"}).empty()) silent.emplace_back(engine);
+    const bool answers = !d.says({engine, "info"}).empty();
+    engines.push_back(version + (answers ? "" : ", which does not answer"));
+    silent += !answers;
   }
-  if (!silent.empty() && silent.size() == engines.size())
-    d.warn("containers", join(engines, "; ") + ", which does not answer",
-           "start its daemon, or build with --engine local, which needs none");
+  if (silent && silent == engines.size())
+    d.warn("containers", join(engines, "; "), "start its daemon, or build with --engine local, which needs none");
   else
     d.ok("containers",
          engines.empty() ? "neither docker nor podman; builds in a container need one" : join(engines, "; "));

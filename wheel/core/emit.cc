@@ -19,14 +19,6 @@ std::string runner(const Cell& c) {
                                            : "ubuntu-24.04";
 }
 
-// /opt/python/cp312-cp312 of the manylinux images; abi3 and py3 wheels are built by the oldest there.
-std::string opt_python(const Cell& c) {
-  const std::string python = c.python.empty() ? "3.10" : c.python;
-  const bool threaded = python.ends_with('t');
-  const std::string digits = replace_all(threaded ? python.substr(0, python.size() - 1) : python, ".", "");
-  return "cp" + digits + "-cp" + digits + (threaded ? "t" : "");
-}
-
 Json cell_json(const Cell& c) {
   return {{"id", c.id},
           {"wheel", c.wheel},
@@ -99,19 +91,22 @@ std::string dockerfile(const Cell& c, bool named) {
   const std::string torch = c.torch.empty() ? "" : "torch==" + c.torch;
   std::string out =
       "# syntax=docker/dockerfile:1\n# Builds one wheel without a GPU; the source tree is the build context.\n#   "
-      "docker build --target wheel --output wheelhouse .\n";
-  out += "ARG BASE_IMAGE=" + c.image + "\nFROM ${BASE_IMAGE} AS build\n";
+      "docker build --target wheel --output wheelhouse .    (podman from 4.5 on: before, RUN knows no --network)\n";
+  out += "ARG BASE_IMAGE=" + c.image + "\nFROM ${BASE_IMAGE} AS environment\n";
   out += "ARG PYTHON=" + opt_python(c) + "\nARG TORCH=" + torch + "\nARG TORCH_INDEX=" + c.index_url + "\n";
   out += "ARG ARCH_LIST=" + yaml(c.archs.torch()) + "\nARG CMAKE_ARCHS=" + yaml(c.archs.cmake()) +
          "\nARG JOBS=" + std::to_string(c.jobs) + "\n";
   out += "ENV PATH=/opt/python/${PYTHON}/bin:/usr/local/cuda/bin:${PATH} CUDA_HOME=/usr/local/cuda\n";
   out +=
-      "ENV TORCH_CUDA_ARCH_LIST=${ARCH_LIST} CUDAARCHS=${CMAKE_ARCHS} MAX_JOBS=${JOBS} SOURCE_DATE_EPOCH=315532800\n";
+      "ENV TORCH_CUDA_ARCH_LIST=\"${ARCH_LIST}\" CUDAARCHS=\"${CMAKE_ARCHS}\" MAX_JOBS=${JOBS} "
+      "SOURCE_DATE_EPOCH=315532800\n";
   out +=
       "RUN if [ -n \"${TORCH}\" ]; then python -m pip install --no-cache-dir \"${TORCH}\" --index-url "
       "\"${TORCH_INDEX}\"; fi && \\\n";
   out += "    python -m pip install --no-cache-dir setuptools wheel ninja packaging\n";
-  out += "WORKDIR /src\nCOPY . .\n# The sources are here; nothing is fetched while they compile.\n";
+  out +=
+      "FROM environment AS build\nWORKDIR /src\nCOPY . .\n# The sources are here; nothing is fetched while they "
+      "compile.\n";
   out += "RUN --network=none python -m pip wheel . --no-deps --no-build-isolation --wheel-dir /out\n";
   out += "FROM scratch AS wheel\nCOPY --from=build /out /\n";
   if (named) out += "# planned: " + c.wheel + "\n";
@@ -119,6 +114,13 @@ std::string dockerfile(const Cell& c, bool named) {
 }
 
 }  // namespace
+
+std::string opt_python(const Cell& c) {
+  const std::string python = c.python.empty() ? "3.10" : c.python;
+  const bool threaded = python.ends_with('t');
+  const std::string digits = replace_all(threaded ? python.substr(0, python.size() - 1) : python, ".", "");
+  return "cp" + digits + "-cp" + digits + (threaded ? "t" : "");
+}
 
 Result<Shard> parse_shard(const std::string& text) {
   const size_t slash = text.find('/');

@@ -22,4 +22,7 @@ Result<std::string> plan_cibuildwheel(const Matrix& matrix);  // REQUIRES one to
 Result<std::string> plan_compose(const Matrix& matrix);
 Result<std::string> plan_dockerfile(const Matrix& matrix);
 
+// The Python of a cell in the manylinux images, cp312-cp312 of /opt/python; abi3 and py3 wheels are built by the oldest there.
+std::string opt_python(const Cell& cell);
+
 }  // namespace clary::tool

@@ -32,6 +32,24 @@ std::string torch_cuda_headers(Ctx& ctx, const BuildSite& site, const std::strin
   return ctx.disk.info(folder) ? folder : "";
 }
 
+// How this Python links modules. One that was built into a folder of its own (pyenv, conda) writes that folder into every module;
+// no other machine has it (rule E1.runpath).
+std::map<std::string, std::string> linkers(Ctx& ctx, const BuildSite& site) {
+  std::map<std::string, std::string> out;
+  for (const std::string name : {"LDSHARED", "LDCXXSHARED"}) {
+    const Result<Finished> said = ctx.proc.run(
+        {site.python.program, "-I", "-c", "import sysconfig; print(sysconfig.get_config_var('" + name + "') or '')"},
+        20);
+    if (!said || said->exit_code != 0 || said->out.find("-rpath") == std::string::npos) continue;
+    Strings kept;
+    for (std::string_view word : split_any(trim(said->out), " ")) {
+      if (!word.empty() && !word.starts_with("-Wl,-rpath")) kept.emplace_back(word);
+    }
+    out[name] = join(kept, " ");
+  }
+  return out;
+}
+
 Result<std::vector<Step>> local_steps(Ctx& ctx, const BuildSite& site) {
   const Cell& cell = site.cell;
   const std::string prefix = site.prefix.empty() ? site.work + "/env" : site.prefix, python = prefix + "/bin/python";
@@ -44,6 +62,7 @@ Result<std::vector<Step>> local_steps(Ctx& ctx, const BuildSite& site) {
       Strings argv = joined(install, {"torch==" + cell.torch});
       // The package index's own wheel is that of one CUDA; the others have an index each. Never two at once.
       if (!release || release->cuda_default != cell.cuda) argv = joined(argv, {"--index-url", cell.index_url});
+      if (cell.torch.find(".dev") != cell.torch.npos) argv = joined(argv, {"--report", site.work + "/torch.json"});
       out.push_back(
           {"torch " + cell.torch + " for CUDA " + cell.cuda, {.argv = argv, .seconds = kInstallSeconds}, true});
     }
@@ -63,51 +82,79 @@ Result<std::vector<Step>> local_steps(Ctx& ctx, const BuildSite& site) {
     if (!headers.empty()) job.env.insert({"CPATH", headers});
   }
   job.env.insert({{"PATH", path}, {"VIRTUAL_ENV", prefix}});
+  job.env.merge(linkers(ctx, site));
   out.push_back({"wheel", job, false});
   return out;
 }
 
 // ---- containers ---------------------------------------------------------------------------------------------------------
 
-Result<std::string> recipe_of_container(Ctx& ctx, const BuildSite& site) {
+// A value as ENV takes it: literally.
+std::string dockerfile_value(const std::string& text) { return replace_all(yaml(text), "$", "\\$"); }
+
+// The recipe's own packages and variables, where the plan's form installs and sets the usual ones.
+Result<std::string> recipe_of_container(Ctx& ctx, const BuildSite& site, const std::string& run) {
   Matrix one;
   one.cells.push_back(site.cell);
   Result<std::string> text = plan_dockerfile(one);
   if (!text) return text;
-  // The recipe's own packages and variables, where the plan's form installs and sets the usual ones.
   Strings packages, env;
   for (const std::string& package : site.packages) packages.push_back(shell(package));
-  for (const auto& [name, value] : site.env) env.push_back(name + "=" + yaml(value));
+  for (const auto& [name, value] : site.env) env.push_back(name + "=" + dockerfile_value(value));
   std::string settings;
   for (const auto& [key, value] : site.settings) settings += " --config-settings " + shell(key + "=" + value);
   *text =
       replace_all(*text, "setuptools wheel ninja packaging\n", join(packages, " ") + "\nENV " + join(env, " ") + "\n");
   *text = replace_all(*text, " --wheel-dir /out", settings + " --wheel-dir /out");
+  *text = replace_all(*text, "RUN --network=none ", run);
   const std::string path = site.work + "/Dockerfile";
   if (Result<Done> done = ctx.disk.write(path, *text); !done) return done.error();
   return path;
 }
 
-Result<std::vector<Step>> container_steps(Ctx& ctx, const BuildSite& site, const std::string& program) {
-  const Result<std::string> dockerfile = recipe_of_container(ctx, site);
-  if (!dockerfile) return dockerfile.error();
-  Strings argv = {program,    "build", "--file",   *dockerfile,
-                  "--target", "wheel", "--output", "type=local,dest=" + site.out};
+Strings container_build(const std::string& program, const BuildSite& site, const std::string& dockerfile,
+                        const Strings& options) {
+  Strings argv = joined({program, "build", "--file", dockerfile}, options);
   if (site.cell.platform.ends_with("aarch64")) argv = joined(argv, {"--platform", "linux/arm64"});
   argv.push_back(site.source);
+  return argv;
+}
+
+Result<std::vector<Step>> docker_steps(Ctx& ctx, const BuildSite& site) {
+  const Result<std::string> file = recipe_of_container(ctx, site, "RUN --network=none ");
+  if (!file) return file.error();
+  const Strings argv =
+      container_build("docker", site, *file, {"--target", "wheel", "--output", "type=local,dest=" + site.out});
   return std::vector<Step>{{"wheel, in " + site.cell.image, {.argv = argv, .env = {{"DOCKER_BUILDKIT", "1"}}}, false}};
 }
 
-Result<std::vector<Step>> docker_steps(Ctx& ctx, const BuildSite& site) { return container_steps(ctx, site, "docker"); }
-Result<std::vector<Step>> podman_steps(Ctx& ctx, const BuildSite& site) { return container_steps(ctx, site, "podman"); }
+// podman's RUN takes --network from 4.5 on only, its `build` long since: one with the network, whose layers the next one finds.
+Result<std::vector<Step>> podman_steps(Ctx& ctx, const BuildSite& site) {
+  const Result<std::string> file = recipe_of_container(ctx, site, "RUN ");
+  if (!file) return file.error();
+  const Strings first = container_build("podman", site, *file, {"--target", "environment"}),
+                second = container_build(
+                    "podman", site, *file,
+                    {"--network", "none", "--target", "wheel", "--output", "type=local,dest=" + site.out});
+  return std::vector<Step>{{"environment, in " + site.cell.image, {.argv = first}, false},
+                           {"wheel, without network", {.argv = second}, false}};
+}
 
 // ---- cibuildwheel -------------------------------------------------------------------------------------------------------
 
 Result<std::vector<Step>> cibuildwheel_steps(Ctx& ctx, const BuildSite& site) {
   Matrix one;
   one.cells.push_back(site.cell);
-  const Result<std::string> text = plan_cibuildwheel(one);
+  Result<std::string> text = plan_cibuildwheel(one);
   if (!text) return text.error();
+  Strings packages, settings;
+  for (const std::string& package : site.packages) packages.push_back(shell(package));
+  for (const auto& [key, value] : site.settings) settings.push_back(yaml(key) + " = " + yaml(value));
+  const std::string quoted = yaml(join(packages, " "));
+  *text = replace_all(*text, "setuptools wheel ninja packaging\"", quoted.substr(1));
+  if (!settings.empty())
+    *text = replace_all(*text, "[tool.cibuildwheel]\n",
+                        "[tool.cibuildwheel]\nconfig-settings = { " + join(settings, ", ") + " }\n");
   const std::string config = site.work + "/cibuildwheel.toml";
   if (Result<Done> done = ctx.disk.write(config, *text); !done) return done.error();
   const std::string platform = site.cell.platform.starts_with("win") ? "windows" : "linux";
@@ -120,10 +167,10 @@ Result<std::vector<Step>> cibuildwheel_steps(Ctx& ctx, const BuildSite& site) {
 }
 
 constexpr Engine kEngines[] = {
-    {"local", "", local_steps},
-    {"docker", "docker", docker_steps},
-    {"podman", "podman", podman_steps},
-    {"cibuildwheel", "cibuildwheel", cibuildwheel_steps},
+    {"local", "", "", local_steps},
+    {"docker", "docker", "/src", docker_steps},
+    {"podman", "podman", "/src", podman_steps},
+    {"cibuildwheel", "cibuildwheel", "/project", cibuildwheel_steps},
 };
 
 }  // namespace

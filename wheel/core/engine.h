@@ -32,7 +32,8 @@ struct Step {
 
 struct Engine {
   const char* name;
-  const char* program;                                                  // it needs; empty: none
+  const char* program;  // it needs; empty: none
+  const char* source;   // where it sees the sources; empty: where they are
   Result<std::vector<Step>> (*steps)(Ctx& ctx, const BuildSite& site);  // may write into `work`
 };
 

@@ -58,6 +58,7 @@ Json report_json(const BuildReport& r) {
               {"jobs", r.cell.jobs},
               {"archs", r.cell.archs.text()},
               {"torch", r.cell.torch},
+              {"torch_sha256", r.torch_sha256},
               {"cuda", r.cuda},
               {"python", r.cell.python},
               {"log", r.log},
@@ -100,7 +101,9 @@ Result<Done> finish_wheel(Ctx& ctx, const Recipe& recipe, const std::string& fol
 
   // The name the plan promised, and the requirement that keeps pip from changing torch.
   Relabel relabel{.version = planned->version(), .tags = planned->tags(), .require = {}, .replace = {}, .notes = {}};
-  if (!cell.torch.empty()) relabel.require.push_back("torch==" + line_of(cell.torch) + ".*");
+  // A nightly's C++ is nobody else's.
+  const bool nightly = cell.torch.find(".dev") != cell.torch.npos;
+  if (!cell.torch.empty()) relabel.require.push_back("torch==" + (nightly ? cell.torch : line_of(cell.torch) + ".*"));
   Result<Repacked> packed = repack(*facts, made->bytes, relabel);
   if (!packed) return packed.error();
   if (packed->file_name != cell.wheel)

@@ -121,9 +121,9 @@ Result<Recipe> choose_recipe(Ctx& ctx, const RecipeChoice& o) {
       recipe.version = *version;
     }
   } else if (o.name.empty() || o.version.empty()) {
-    return Error{
-        "no clary.toml here",
-        "say what to plan: clary plan --name sageattention --version 2.2.0 --torch 2.8 --cuda 12.8 --python 3.12"};
+    return Error{"no clary.toml here",
+                 "clary init writes one from the sources; or say what to plan: clary plan --name sageattention "
+                 "--version 2.2.0 --torch 2.8 --cuda 12.8 --python 3.12"};
   }
   return sharpen_recipe(ctx, std::move(recipe), o);
 }

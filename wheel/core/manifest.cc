@@ -217,9 +217,11 @@ Stack released_stack(const std::string& torch, const std::string& cuda) {
   Stack out;
   const Result<Version> version = Version::parse(torch);
   const TorchRelease* release = version ? tables().release(*version) : nullptr;
-  if (!release) return out;
-  out = {release->version.str(), release->torchvision, release->torchaudio, release->triton, ""};
-  if (!cuda.empty()) out.index_url = replace_all(tables().torch_index, "{cuda}", cuda_tag(cuda));
+  if (release)
+    out = {release->version.str(), release->torchvision, release->torchaudio, release->triton, ""};
+  else if (version && version->is_prerelease())  // a nightly alone: what goes with it is for its index to say
+    out.torch = version->public_str();
+  if (!out.torch.empty() && !cuda.empty()) out.index_url = torch_index(*version, cuda);
   return out;
 }
 
@@ -277,7 +279,8 @@ Described describe(const FileFacts& facts) {
       Version::parse(!e.cuda.empty() ? e.cuda : e.cudart.substr(std::min<size_t>(e.cudart.size(), 13)));
   if (!major && cuda) major = cuda->release(0);
   if (const CudaMajor* known = major ? tables().major(major) : nullptr) e.driver_min = known->driver;
-  e.stack = released_stack(label.torch, label.cuda);
+  const std::string pinned = torch ? torch->versions.pinned() : "";
+  e.stack = released_stack(pinned.find(".dev") == pinned.npos ? label.torch : pinned, label.cuda);
 
   Json platform = {{"tag", Tag(e.name.tags()[0]).platform},
                    {"isa", e.isa_level > 1 ? format("x86-64-v%d", e.isa_level) : "baseline"}};

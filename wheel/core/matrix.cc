@@ -1,6 +1,7 @@
 #include "wheel/core/matrix.h"
 
 #include <algorithm>
+#include <list>
 #include <set>
 
 #include "wheel/core/specifier.h"
@@ -63,7 +64,22 @@ std::vector<const TorchRelease*> newest_of_lines() {
   return out;
 }
 
-Result<std::vector<const TorchRelease*>> select_torch(const Strings& wanted) {
+// A nightly, such as 2.16.0.dev20261121, is taken to be published as the newest release up to its line was.
+std::optional<TorchRelease> nightly(const std::string& word) {
+  const Result<Version> version = Version::parse(word);
+  if (!version || word.find(".dev") == word.npos || !version->local().empty()) return std::nullopt;
+  std::optional<TorchRelease> out;
+  for (const TorchRelease* r : newest_of_lines()) {
+    if (r->version.release(0) == version->release(0) && r->version.release(1) <= version->release(1)) out = *r;
+  }
+  if (!out) return out;
+  out->version = *version;
+  out->torchvision = out->torchaudio = out->triton = "";
+  return out;
+}
+
+// `nightlies`: of which the result may hold pointers.
+Result<std::vector<const TorchRelease*>> select_torch(const Strings& wanted, std::list<TorchRelease>& nightlies) {
   std::vector<const TorchRelease*> lines = newest_of_lines(), out;
   const auto add = [&](const TorchRelease* r) {
     if (std::find(out.begin(), out.end(), r) == out.end()) out.push_back(r);
@@ -83,6 +99,8 @@ Result<std::vector<const TorchRelease*>> select_torch(const Strings& wanted) {
         if (spec->admits(r->version)) add(r);
       }
       known = out.size() > before;
+    } else if (std::optional<TorchRelease> made = nightly(word)) {
+      add(&nightlies.emplace_back(*std::move(made)));
     } else {
       known = false;
       for (const TorchRelease& r : tables().torch) {
@@ -96,7 +114,8 @@ Result<std::vector<const TorchRelease*>> select_torch(const Strings& wanted) {
       Strings names;
       for (const TorchRelease* r : lines) names.push_back(r->line());
       return Error{"no such torch: `" + printable(word) + "`",
-                   "there are: " + join(names, " ") + ", their patch releases, all and newest"};
+                   "there are: " + join(names, " ") +
+                       ", their patch releases, all and newest; a nightly by its whole version, 2.16.0.dev20261121"};
     }
   }
   std::sort(out.begin(), out.end(),
@@ -242,11 +261,14 @@ Result<Done> Builder::consider(Cell cell, const TorchRelease* release) {
   }
   // From here on the cell can be built.
   if (release) {
-    cell.index_url = replace_all(tables().torch_index, "{cuda}", cuda_tag(cell.cuda));
+    cell.index_url = torch_index(release->version, cell.cuda);
     cell.cxx11abi = platform.machine != "x86_64" || platform.tag.starts_with("win") || release->has_cxx11abi(cell.cuda);
     cell.cxx = release->cxx;
     if (contains(release->cuda_limited, cell.cuda))
       cell.note = "CUDA " + cell.cuda + " was published for torch " + cell.torch + " apart from the release matrix";
+    if (release->version.is_prerelease())
+      cell.note =
+          "torch " + cell.torch + " is a nightly: its index drops it after some weeks, and the wheel fits no other";
   }
   if (!cell.platform.starts_with("win")) {
     const auto image = tables().images.find(std::string(platform.machine));
@@ -280,7 +302,8 @@ Result<Matrix> make_matrix(const Recipe& recipe, const Machine& machine) {
                    (near.empty() ? "" : "did you mean `" + near + "`? ") + "there are: " + join(platform_tags(), " ")};
     }
   }
-  const Result<std::vector<const TorchRelease*>> torch = select_torch(recipe.torch);
+  std::list<TorchRelease> nightlies;
+  const Result<std::vector<const TorchRelease*>> torch = select_torch(recipe.torch, nightlies);
   if (!torch) return torch.error();
   const auto by_version = [](const std::string& a, const std::string& b) {
     return *Version::parse(a) < *Version::parse(b);

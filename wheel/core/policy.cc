@@ -58,7 +58,7 @@ Result<Policy> load_policy(Ctx& ctx, const std::string& name) {
 Result<Policy> parse_policy(std::string_view text, const std::string& name) {
   const Result<Json> json = parse_toml(text, name);
   if (!json) return json.error();
-  const Strings keys = {"about",    "manylinux", "local-version", "torch",       "providers", "needed",
+  const Strings keys = {"about",    "manylinux", "local-version", "torch",       "providers", "needed",  "startup",
                         "max-size", "driver",    "require-sass",  "require-ptx", "dead",      "severity"};
   if (Result<Done> known = check_keys(*json, keys, name); !known) return known.error();
 
@@ -70,6 +70,7 @@ Result<Policy> parse_policy(std::string_view text, const std::string& name) {
   p.torch = text_of(*json, "torch", p.torch);
   p.providers = strings_of(*json, "providers");
   p.needed = strings_of(*json, "needed");
+  p.startup = strings_of(*json, "startup");
   p.driver = text_of(*json, "driver");
   p.require_ptx = text_of(*json, "require-ptx", p.require_ptx);
   if (auto ok = check_driver_version(p.driver); !ok) return ok.error();

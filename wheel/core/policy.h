@@ -23,6 +23,7 @@ struct Policy {
   std::string torch = "auto";         // auto, none, locked, stable-2.10
   Strings providers;                  // torch, cuda, driver, python: whose libraries may be needed
   Strings needed;                     // more sonames, with *
+  Strings startup;                    // .pth files it may hold
   uint64_t max_size = 0;              // bytes; 0: none
   std::string driver;                 // promised; empty: none
   std::vector<int> require_sass;

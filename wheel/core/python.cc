@@ -94,7 +94,7 @@ Job make_environment(Ctx& ctx, const Python& python, const std::string& folder) 
 }
 
 std::string cache_folder(Ctx& ctx) {
-  if (const std::string given = ctx.proc.env("CLARY_CACHE").value_or(""); !given.empty()) return given;
+  if (const std::string given = ctx.proc.env("CLARY_CACHE").value_or(""); !given.empty()) return absolute(ctx, given);
   const std::string xdg = ctx.proc.env("XDG_CACHE_HOME").value_or("");
   return (xdg.empty() ? ctx.proc.env("HOME").value_or("/tmp") + "/.cache" : xdg) + "/clary";
 }
@@ -106,8 +106,18 @@ std::string current_folder(Ctx& ctx) {
 
 std::string absolute(Ctx& ctx, const std::string& path) {
   if (path.starts_with("/")) return path;
-  const std::string here = current_folder(ctx);
-  return path.empty() || path == "." ? here : here + "/" + (path.starts_with("./") ? path.substr(2) : path);
+  std::string out = current_folder(ctx);             // no links in it: `..` is its parent
+  if (out == ".") return path.empty() ? out : path;  // nobody knows where we are
+  std::string_view rest = path;
+  while (!rest.empty()) {
+    const std::string_view part = rest.substr(0, rest.find('/'));
+    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+    if (part == "..")
+      out = dir_name(out);
+    else if (!part.empty() && part != ".")
+      out += (out.ends_with('/') ? "" : "/") + std::string(part);
+  }
+  return out;
 }
 
 }  // namespace clary::tool

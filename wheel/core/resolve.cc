@@ -200,7 +200,9 @@ Result<Wish> parse_wish(const std::string& text) {
   Wish out;
   if (text.empty()) return out;
   const Result<Requirement> r = Requirement::parse(text);
-  if (!r) return r.error();
+  if (!r)
+    return Error{r.error().message,
+                 "a project's name, such as sageattention==2.2.0; for a wheel that is here: NAME --from ITS-FOLDER"};
   out.name = normal_name(r->name), out.versions = r->versions;
   return out;
 }

@@ -8,6 +8,7 @@
 #include "wheel/core/json.h"
 #include "wheel/core/requirement.h"
 #include "wheel/core/sources.h"
+#include "wheel/core/tables.h"
 
 namespace clary::tool {
 namespace {
@@ -63,9 +64,13 @@ class Scanner {
 };
 
 std::string Scanner::keyword(const std::string& key) const {
-  const std::string direct = first_match(setup_, "[(,\\s]" + key + "\\s*=\\s*" + kText);
+  // Extensions have names, too: what counts is what stands in the call, where there is one.
+  std::smatch call;
+  const bool found = std::regex_search(setup_, call, std::regex("(?:^|\\n)\\s*(?:setuptools\\.)?setup\\s*\\("));
+  const std::string text = found ? setup_.substr(static_cast<size_t>(call.position())) : setup_;
+  const std::string direct = first_match(text, "[(,\\s]" + key + "\\s*=\\s*" + kText);
   if (!direct.empty()) return direct;
-  const std::string variable = first_match(setup_, "[(,\\s]" + key + "\\s*=\\s*([A-Za-z_][A-Za-z0-9_]*)\\s*[,)]");
+  const std::string variable = first_match(text, "[(,\\s]" + key + "\\s*=\\s*([A-Za-z_][A-Za-z0-9_]*)\\s*[,)]");
   return variable.empty() ? "" : first_match(setup_, "(?:^|\\n)\\s*" + variable + "\\s*=\\s*" + kText);
 }
 
@@ -168,11 +173,18 @@ void Scanner::find_version() {
 
 void Scanner::remark() {
   const std::string build = setup_ + cmake_;
+  // Versions of CUDA look the same: Version("12.8").
+  const std::string named =
+      std::regex_replace(build, std::regex("(?:[Vv]ersion|parse)\\(\\s*[\"'][^\"'\\n]*[\"']\\s*\\)"), "");
   for (const std::string& arch :
-       all_matches(build, "(?:sm_|compute_|[\"'])(\\d+\\.\\d[af]?|\\d{2,3}[af]?)(?=[\"',; +\\])]|$)")) {
+       all_matches(named, "(?:sm_|compute_|[\"'])(\\d+\\.\\d[af]?|\\d{2,3}[af]?)(?=[\"',; +\\])]|$)")) {
     const std::optional<Arch> parsed = Arch::parse(arch);
-    if (parsed && parsed->sm >= 50 && parsed->sm <= 130) merge(facts_.archs, {parsed->dotted()});
+    if (parsed && tables().arch(parsed->sm)) merge(facts_.archs, {parsed->dotted()});
   }
+  // Where code for one device alone is named, too, that is what the build makes.
+  std::erase_if(facts_.archs, [all = facts_.archs](const std::string& arch) {
+    return std::find(all.begin(), all.end(), arch + "a") != all.end();
+  });
   std::sort(facts_.archs.begin(), facts_.archs.end(), [](const std::string& a, const std::string& b) {
     return Arch::parse(a).value_or(Arch{}) < Arch::parse(b).value_or(Arch{});
   });
@@ -183,6 +195,10 @@ void Scanner::remark() {
                                        [](const std::string& s) { return s != "c++20" && s != "c++23"; }))
     facts_.notes.emplace_back("the build passes -std=" + facts_.standards[0] +
                               "; torch 2.13 and newer need C++20: `clary build --fix` raises it");
+  if (std::regex_search(
+          setup_, std::regex("[\"']git[\"']\\s*,\\s*[\"'](?:clone|submodule|fetch)[\"']|git (?:clone|submodule)")))
+    facts_.notes.emplace_back(
+        "the build fetches sources by git; a container has no network while it compiles: fetch them first");
   for (const std::string& variable : facts_.variables) {
     if (variable.ends_with("FORCE_BUILD"))
       facts_.notes.push_back("without " + variable + " the build may fetch a finished wheel; the recipe sets it");

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "wheel/core/http.h"
+#include "wheel/core/python.h"
 
 namespace clary::tool {
 namespace {
@@ -63,7 +64,7 @@ Result<std::unique_ptr<Store>> open_store(Ctx& ctx, const std::string& where) {
     if (!url) return url.error();
     return std::unique_ptr<Store>(std::make_unique<WebStore>(ctx, *std::move(url)));
   }
-  return folder_store(ctx, where);
+  return folder_store(ctx, absolute(ctx, where));  // what is remembered of it holds in every folder
 }
 
 }  // namespace clary::tool

@@ -57,7 +57,7 @@ void load_gpus(Tables& to) {
 
 void load_torch(Tables& to) {
   const Json torch = load("torch.toml");
-  to.torch_index = text_of(torch["index"], "url");
+  to.torch_index = text_of(torch["index"], "url"), to.torch_nightly = text_of(torch["index"], "nightly");
   for (const Json& row : list_of(torch, "release")) {
     TorchRelease r;
     r.version = version_of(row, "version");
@@ -204,6 +204,10 @@ Owner Tables::owner_of(std::string_view soname) const {
     }
   }
   return Owner::kOther;
+}
+
+std::string torch_index(const Version& torch, std::string_view cuda) {
+  return replace_all(torch.is_prerelease() ? tables().torch_nightly : tables().torch_index, "{cuda}", cuda_tag(cuda));
 }
 
 std::string cuda_tag(std::string_view version) { return "cu" + replace_all(std::string(version), ".", ""); }

@@ -74,7 +74,7 @@ struct Tables {
   std::vector<Toolkit> toolkits;  // oldest first
   std::vector<CudaMajor> majors;
   std::vector<TorchRelease> torch;            // oldest first
-  std::string torch_index;                    // with {cuda}
+  std::string torch_index, torch_nightly;     // with {cuda}
   std::map<std::string, std::string> images;  // builder image by machine, with {cuda}
   std::vector<ManylinuxPolicy> manylinux;     // oldest first
   std::vector<RefusedSymbols> refused;
@@ -93,6 +93,7 @@ struct Tables {
 
 const Tables& tables();
 
-std::string cuda_tag(std::string_view version);  // "12.8" -> "cu128"
+std::string cuda_tag(std::string_view version);                        // "12.8" -> "cu128"
+std::string torch_index(const Version& torch, std::string_view cuda);  // the address of its wheels, nightly or not
 
 }  // namespace clary::tool

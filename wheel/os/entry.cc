@@ -8,7 +8,6 @@
 int main(int argc, char** argv) {
   using namespace clary::tool;
   std::signal(SIGPIPE, SIG_IGN);  // `clary plan | head` ends quietly
-  end_children_with_us();
   PosixDisk disk;
   PosixProc proc;
   CurlNet net(proc);

@@ -44,9 +44,6 @@ class PosixProc : public Proc {
   int cores() override;
 };
 
-// From here on the process's end by Ctrl-C, SIGTERM or SIGHUP is its children's, too.
-void end_children_with_us();
-
 class SystemClock : public Clock {
  public:
   int64_t now() override;

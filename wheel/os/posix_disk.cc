@@ -31,12 +31,12 @@ struct Fd {
   }
 };
 
-bool write_all(int fd, const char* data, size_t size) {
-  while (size) {
-    const ssize_t n = ::write(fd, data, size);
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
-    data += n, size -= static_cast<size_t>(n);
+    text.remove_prefix(static_cast<size_t>(n));
   }
   return true;
 }
@@ -59,7 +59,7 @@ class PosixAppender : public Appender {
       : file_{fd}, path_(std::move(path)), before_change_(before_change) {}
   Result<Done> append(std::string_view piece) override {
     if (before_change_) before_change_();
-    if (!write_all(file_.fd, piece.data(), piece.size())) return failed("write", path_);
+    if (!write_all(file_.fd, piece)) return failed("write", path_);
     return Done{};
   }
   Result<Done> finish() override {
@@ -160,9 +160,9 @@ Result<Done> PosixDisk::write_as(const std::string& path, std::string_view conte
   const size_t half = content.size() / 2;  // two steps, so that a test can stop between
   bool whole = (mode == 0644 || ::fchmod(file.fd, static_cast<mode_t>(mode)) == 0);
   changing();
-  whole = whole && write_all(file.fd, content.data(), half);
+  whole = whole && write_all(file.fd, content.substr(0, half));
   changing();
-  whole = whole && write_all(file.fd, content.data() + half, content.size() - half) && ::fsync(file.fd) == 0;
+  whole = whole && write_all(file.fd, content.substr(half)) && ::fsync(file.fd) == 0;
   changing();
   if (!whole || ::rename(part.c_str(), path.c_str()) < 0) {
     const Error error = failed("write", path);
@@ -253,7 +253,7 @@ Result<Done> PosixDisk::copy(const std::string& from, const std::string& to) {
 
 Result<Done> PosixDisk::append(const std::string& path, std::string_view content) {
   const Fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644)};
-  if (file.fd < 0 || !write_all(file.fd, content.data(), content.size())) return failed("write", path);
+  if (file.fd < 0 || !write_all(file.fd, content)) return failed("write", path);
   return Done{};
 }
 

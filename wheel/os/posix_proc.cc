@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <thread>
 
 #include "wheel/os/posix.h"
+#include "wheel/os/posix_guard.h"
 
 extern char** environ;
 
@@ -48,7 +48,10 @@ constexpr std::string_view kPassed[] = {"PATH=",
                                         "CONTAINER_HOST=",
                                         "http_proxy=",
                                         "no_proxy=",
-                                        "CCACHE_"};
+                                        "CCACHE_",
+                                        "CONTAINERS_",
+                                        "REGISTRY_AUTH_FILE=",
+                                        "CIBW_"};
 
 Strings child_environment(const std::map<std::string, std::string>& more) {
   Strings out;
@@ -71,34 +74,6 @@ std::vector<char*> pointers(const Strings& list) {
   return out;
 }
 
-// Groups of children that run now; 0: free. Read by the signal handler.
-constexpr int kMostChildren = 64;
-std::atomic<pid_t> running[kMostChildren];
-
-class Running {
- public:
-  explicit Running(pid_t group) {
-    for (at_ = 0; at_ < kMostChildren; at_++) {
-      pid_t free = 0;
-      if (running[at_].compare_exchange_strong(free, group)) break;
-    }
-  }
-  ~Running() {
-    if (at_ < kMostChildren) running[at_] = 0;
-  }
-
- private:
-  int at_ = 0;
-};
-
-void end_children(int signal) {
-  for (std::atomic<pid_t>& group : running) {
-    if (const pid_t pid = group) ::kill(-pid, SIGTERM);
-  }
-  std::signal(signal, SIG_DFL);
-  std::raise(signal);
-}
-
 std::optional<std::string> find_in(std::string_view folders, const std::string& program) {
   if (program.find('/') != program.npos)
     return ::access(program.c_str(), X_OK) == 0 ? std::optional(program) : std::nullopt;
@@ -109,28 +84,26 @@ std::optional<std::string> find_in(std::string_view folders, const std::string& 
   return std::nullopt;
 }
 
-// When its time is over a group of processes is asked to end, and then made to.
+// When its time is over the guard is told, which ends the program and what it started.
 class Deadline {
  public:
-  Deadline(pid_t group, int seconds) : group_(group), at_(Clock::now() + std::chrono::seconds(seconds)) {}
-  bool late() const { return asked_; }
-  bool made_to_end() const { return made_; }
+  Deadline(int lifeline, int seconds) : lifeline_(lifeline), at_(Clock::now() + std::chrono::seconds(seconds)) {}
+  bool late() const { return late_; }
   int wait_ms() const {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(at_ - Clock::now()).count();
-    return static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX));
+    return late_ ? 50 : static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX));
   }
   void look() {
-    if (Clock::now() < at_ || made_) return;
-    ::kill(-group_, asked_ ? SIGKILL : SIGTERM);
-    made_ = asked_, asked_ = true;
-    at_ = made_ ? Clock::time_point::max() : Clock::now() + std::chrono::seconds(5);
+    if (late_ || Clock::now() < at_) return;
+    late_ = true;
+    (void)!::write(lifeline_, "", 1);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
-  pid_t group_;
+  int lifeline_;
   Clock::time_point at_;
-  bool asked_ = false, made_ = false;
+  bool late_ = false;
 };
 
 struct Pipe {
@@ -156,38 +129,42 @@ std::optional<std::string> PosixProc::find(const std::string& program) {
 }
 
 Result<Finished> PosixProc::run(const Job& job) {
-  Pipe out, err;
-  if (job.argv.empty() || !out.open() || !err.open()) return Error{"cannot start a program", ""};
+  Pipe out, err, lifeline, failure;
+  if (job.argv.empty() || !out.open() || !err.open() || !lifeline.open() || !failure.open())
+    return Error{"cannot start a program", ""};
   const Strings environment = child_environment(job.env);
   const std::vector<char*> args = pointers(job.argv), variables = pointers(environment);
   // The child's PATH decides, as in a shell.
-  std::string program = job.argv[0];
-  if (const auto path = job.env.find("PATH"); path != job.env.end() && program.find('/') == program.npos)
-    program = find_in(path->second, program).value_or(program);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  if (!job.folder.empty()) posix_spawn_file_actions_addchdir_np(&actions, job.folder.c_str());
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out.fd[1], 1);
-  posix_spawn_file_actions_adddup2(&actions, err.fd[1], 2);
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // its own group, so that its children end with it
-  pid_t pid = -1;
-  const int rc = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, args.data(), variables.data());
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  if (rc != 0) return Error{"cannot start " + job.argv[0] + ": " + std::strerror(rc), ""};
-  const Running registered(pid);
-  out.close(1), err.close(1);
+  const auto path = job.env.find("PATH");
+  const std::optional<std::string> program =
+      path == job.env.end() ? find(job.argv[0]) : find_in(path->second, job.argv[0]);
+  const auto cannot = [&](int why) { return Error{"cannot start " + job.argv[0] + ": " + std::strerror(why), ""}; };
+  if (!program && job.argv[0].find('/') == std::string::npos) return cannot(ENOENT);
+  const pid_t pid = start_guarded({.program = program ? program->c_str() : job.argv[0].c_str(),
+                                   .args = args.data(),
+                                   .environment = variables.data(),
+                                   .folder = job.folder.empty() ? nullptr : job.folder.c_str(),
+                                   .out = out.fd[1],
+                                   .err = err.fd[1],
+                                   .lifeline = lifeline.fd[0],
+                                   .failure = failure.fd[1]});
+  if (pid < 0) return cannot(errno);
+  out.close(1), err.close(1), lifeline.close(0), failure.close(1);
 
   Finished done;
-  Deadline deadline(pid, job.seconds);
-  while ((out.fd[0] >= 0 || err.fd[0] >= 0) && !deadline.made_to_end()) {
+  Deadline deadline(lifeline.fd[1], job.seconds);
+  int status = 0;
+  bool ended = false;
+  const auto look = [&] {
+    deadline.look();
+    if (ended) return;
+    const pid_t got = ::waitpid(pid, &status, WNOHANG);
+    ended = got == pid || (got < 0 && errno != EINTR);
+  };
+  while ((out.fd[0] >= 0 || err.fd[0] >= 0) && !(deadline.late() && ended)) {
     pollfd fds[] = {{out.fd[0], POLLIN, 0}, {err.fd[0], POLLIN, 0}};
     if (::poll(fds, 2, deadline.wait_ms()) == 0) {
-      deadline.look();
+      look();
       continue;
     }
     for (int i = 0; i < 2; i++) {
@@ -202,23 +179,18 @@ Result<Finished> PosixProc::run(const Job& job) {
       }
       if (n == 0 || (n < 0 && errno != EINTR)) (i ? err : out).close(0);
     }
-    deadline.look();
+    look();
   }
   // A child may close its outputs and go on.
-  int status = 0;
-  pid_t ended = 0;
-  for (int ms = 0; (ended = ::waitpid(pid, &status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR);
-       ms = std::min(2 * ms + 1, 50)) {
-    ::poll(nullptr, 0, std::min(ms, deadline.wait_ms()));
-    deadline.look();
+  for (int ms = 0; !ended; ms = std::min(2 * ms + 1, 50)) {
+    look();
+    if (!ended) ::poll(nullptr, 0, std::min(ms, deadline.wait_ms()));
   }
+  int why = 0;
+  if (::read(failure.fd[0], &why, sizeof why) == sizeof why) return cannot(why);
   if (deadline.late()) return Error{job.argv[0] + format(" did not end within %d s", job.seconds), ""};
   done.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return done;
-}
-
-void end_children_with_us() {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end_children);
 }
 
 int PosixProc::cores() {
