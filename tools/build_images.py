@@ -212,6 +212,35 @@ def lz4_block(data: bytes) -> bytes:
     return bytes(out)
 
 
+def lz4_unpack(packed: bytes) -> bytes:
+    out, at = bytearray(), 0
+
+    def length(nibble: int) -> int:
+        nonlocal at
+        more = nibble == 15
+        while more:
+            more = packed[at] == 255
+            nibble += packed[at]
+            at += 1
+        return nibble
+
+    while at < len(packed):
+        token = packed[at]
+        at += 1
+        literals = length(token >> 4)
+        out += packed[at : at + literals]
+        at += literals
+        if at < len(packed):
+            offset = int.from_bytes(packed[at : at + 2], "little")
+            at += 2
+            match = length(token & 15) + 4
+            while match:  # in pieces, where it overlaps itself
+                piece = out[-offset:][:match]
+                out += piece
+                match -= len(piece)
+    return bytes(out)
+
+
 def archive(images: list[Image]) -> bytes:
     """image.h says what is where."""
     header, entry = struct.Struct("<8sII"), struct.Struct("<40sHBBIQQ")
@@ -244,6 +273,17 @@ def build(unit: Unit, cache: Path, compiler: str, nvcc: str | None) -> Image:
             part.replace(file)
     known = json.loads(facts.read_text())
     return Image(unit, code.read_bytes(), known["raw_size"], known["kernels"])
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("CLARY_CACHE") or Path.home() / ".cache/clary") / "images"
+
+
+def code_of(unit: Unit) -> tuple[bytes, list[dict[str, int | str]]]:
+    """Machine code of the pinned compiler, and what it says of each kernel."""
+    nvrtc_library()
+    image = build(unit, cache_folder(), "=".join(NVRTC), None)
+    return lz4_unpack(image.packed), image.kernels
 
 
 def findings(images: list[Image], size: int, allow_spills: bool) -> list[str]:
@@ -280,7 +320,7 @@ def main() -> int:
         compiler = subprocess.run([args.nvcc, "--version"], check=True, capture_output=True, text=True).stdout
     else:
         compiler = "=".join(NVRTC)
-    cache = Path(os.environ.get("CLARY_CACHE") or Path.home() / ".cache/clary") / "images"
+    cache = cache_folder()
     if not args.nvcc and not all((cache / f"{cache_key(unit, compiler)}.json").exists() for unit in units):
         nvrtc_library()
     try:

@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--source", default="hopper/attention.cu")
     parser.add_argument("--target", default="sm_90a")
     args = parser.parse_args()
-    cubin, _ = build_images.compile_nvrtc(build_images.Unit(args.source, args.target))
+    cubin, _ = build_images.code_of(build_images.Unit(args.source, args.target))
     found = [
         f"{name}: {what}" for name, lines in functions(cubin, args.nvdisasm).items() for what in findings(name, lines)
     ]

@@ -124,6 +124,7 @@ inline uint32_t true_bytes(uint32_t x) {
   return r;
 }
 inline float reciprocal(float x) { return 1.0f / x; }
+inline float divide(float x, float y) { return x / y; }
 inline float max_abs(float m, float x) {
   return __uint_as_float(std::max(__float_as_uint(m), __float_as_uint(x) & 0x7fffffffu));
 }
@@ -139,6 +140,13 @@ inline float unpack_f16(uint16_t x) { return static_cast<float>(bits_as<_Float16
 inline uint32_t pack_f16(float low, float high) {
   const uint16_t l = bits_as<uint16_t>(static_cast<_Float16>(low)), h = bits_as<uint16_t>(static_cast<_Float16>(high));
   return l | static_cast<uint32_t>(h) << 16;
+}
+inline uint32_t pack_bf16(float low, float high) {
+  const auto round = [](float x) {
+    const uint32_t bits = __float_as_uint(x);
+    return x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+  };
+  return round(low) | round(high) << 16;
 }
 inline uint32_t max_abs_16x2(uint32_t m, uint32_t x) {
   return std::max(m & 0xffff0000u, x & 0x7fff0000u) | std::max(m & 0xffffu, x & 0x7fffu);
@@ -216,7 +224,10 @@ inline void mma_u8(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1
 
 inline void let_next_grid_start() {}
 inline void await_previous_grid() {}
-inline int opaque(int x) { return x; }
+template <class T>
+inline T opaque(T x) {
+  return x;
+}
 inline float exp2_fast(float x) {
   const float y = std::exp2(x);
   return y < 1.17549435e-38f ? 0.0f : y;  // keeps NaN
@@ -236,7 +247,10 @@ inline uint8_t* dynamic_shared() { return emulation::shared_memory(); }
 inline Shared shared_address(const void* p) {
   return static_cast<Shared>(static_cast<const uint8_t*>(p) - emulation::shared_memory());
 }
-inline void copy16(Shared to, const void* from) { emulation::copy(to, from, 16); }
+template <int kAt = 0>
+inline void copy16(Shared to, const void* from) {
+  emulation::copy(to + kAt, static_cast<const char*>(from) + kAt, 16);
+}
 inline void copy4(Shared to, const float* from) { emulation::copy(to, from, 4); }
 inline void commit_copies() {}
 inline void await_copies() { emulation::land_copies(); }

@@ -83,6 +83,13 @@ __device__ __forceinline__ float reciprocal(float x) {
   return r;
 }
 
+// x / y to two units in the last place, over the whole range.
+__device__ __forceinline__ float divide(float x, float y) {
+  float r;
+  asm("div.full.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
+
 // max(m, |x|) that keeps NaN. REQUIRES m >= 0 or NaN.
 __device__ __forceinline__ float max_abs(float m, float x) {
   if constexpr (kHasAmpereMma) {
@@ -148,7 +155,8 @@ __device__ __forceinline__ void await_previous_grid() {
 }
 
 // x, computed anew where it is used: the compiler cannot tell that two of them are the same.
-__device__ __forceinline__ int opaque(int x) {
+template <class T>
+__device__ __forceinline__ T opaque(T x) {
   asm volatile("" : "+r"(x));
   return x;
 }
@@ -181,6 +189,19 @@ __device__ __forceinline__ uint32_t pack_f16(float low, float high) {
   }
   return r;
 }
+// bf16 nearest even; NaN stays NaN.
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+  if constexpr (kHasAmpereMma) {
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+  } else {
+    const uint32_t x = __float_as_uint(low), y = __float_as_uint(high);
+    const uint32_t l = low != low ? 0x7fc00000u : x + 0x7fffu + (x >> 16 & 1);
+    const uint32_t h = high != high ? 0x7fc00000u : y + 0x7fffu + (y >> 16 & 1);
+    return prmt(l, h, 0x7632);
+  }
+}
 __device__ __forceinline__ float unpack_f16(uint16_t x) {
   float r;
   asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
@@ -208,13 +229,17 @@ __device__ __forceinline__ Shared shared_address(const void* p) {
   return static_cast<Shared>(__cvta_generic_to_shared(p));
 }
 
-// Copies that run on: what is committed is there, for this thread, after await_copies(). Turing copies at once.
+// Copies that run on: what is committed is there, for this thread, after await_copies(). Turing copies at once. kAt: bytes further on
+// both sides; an instruction has room for -2048 .. 2047.
+template <int kAt = 0>
 __device__ __forceinline__ void copy16(Shared to, const void* from) {
   if constexpr (kHasAmpereMma) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %2], 16;" ::"r"(to), "l"(from), "n"(kAt)
+                 : "memory");
   } else {
-    const Word4 x = load_once(from);
-    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+    const Word4 x = load_once(static_cast<const char*>(from) + kAt);
+    asm volatile("st.shared.v4.u32 [%0 + %5], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w),
+                 "n"(kAt)
                  : "memory");
   }
 }

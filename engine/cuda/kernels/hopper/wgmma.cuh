@@ -70,13 +70,6 @@ __device__ __forceinline__ void multiply_u8(int (&d)[64], const uint32_t (&a)[4]
 #undef CLARY_LIST32
 #undef CLARY_LIST64
 
-// Two floats as bf16, `low` in the low half; NaN stays NaN.
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
-  uint32_t r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  return r;
-}
-
 // ---- threads -----------------------------------------------------------------------------------------------------------
 
 // Registers of the threads of a warpgroup from here on; every warp of it must say so.

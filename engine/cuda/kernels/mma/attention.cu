@@ -8,13 +8,23 @@ namespace clary::cuda {
 constexpr bool kMask_plain = false, kMask_mask = true;  // of the table
 constexpr int kValueBytes_u8 = 1, kValueBytes_f16 = 2;
 
-// Copies kBytes contiguous bytes, 16 a thread.
+// Copies kBytes contiguous bytes, each warp a part of them, 512 at a time: all of up to 4096 are within reach of one address.
+template <int kAt, int kEnd>
+__device__ __forceinline__ void copy_steps(Shared to, const uint8_t* from) {
+  if constexpr (kAt < kEnd) {
+    copy16<kAt>(to, from);
+    copy_steps<kAt + 512, kEnd>(to, from);
+  }
+}
 template <int kThreads, int kBytes>
 __device__ __forceinline__ void copy_block(Shared to, const void* from) {
-  static_assert(kBytes % (16 * kThreads) == 0);
-  const uint8_t* source = static_cast<const uint8_t*>(from) + threadIdx.x * 16;
+  constexpr int kPart = kBytes / (kThreads / 32), kReach = kPart < 4096 ? kPart : 4096;
+  static_assert(kPart % kReach == 0 && kReach % 1024 == 0);
+  const auto thread = static_cast<unsigned>(threadIdx.x);
+  const unsigned first = thread / 32 * kPart + thread % 32 * 16 + kReach / 2;
 #pragma unroll
-  for (int i = 0; i < kBytes; i += 16 * kThreads) copy16(to + threadIdx.x * 16 + i, source + i);
+  for (int i = 0; i < kPart; i += kReach)
+    copy_steps<-kReach / 2, kReach / 2>(to + first + i, static_cast<const uint8_t*>(from) + first + i);
 }
 
 // f(channel) for every channel, spread over the block.
@@ -27,19 +37,23 @@ __device__ __forceinline__ void each_channel(F f) {
   }
 }
 
-// Starts the copies of one tile of K and V. V's scales come in a tile before they are due, so that who needs them finds them.
+template <class C>
+constexpr int kBlockTiles = kScaleKeys / C::kKeys;  // tiles that share V's scales
+
+// Starts the copies of one tile of K and V; scales: and those of its block of kScaleKeys keys.
 template <class C>
 __device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<C>& memory, const Origin& from,
-                                           int tile) {
-  constexpr int kPanels = C::kDim / C::kPanel, kBlockTiles = kScaleKeys / C::kKeys;
+                                           int tile, bool scales) {
+  constexpr int kPanels = C::kDim / C::kPanel;
   Facts& f = memory.facts();
-  const int stage = C::stage(tile);
+  // anew, where what follows from it would be kept over the loop and spill
+  const int stage = C::stage(tile), thread = kHasBulkCopy ? Memory<C>::thread() : static_cast<int>(threadIdx.x);
   const auto k_from = [&](int panel) {
     return a.k_codes + static_cast<int64_t>(from.k_first + panel * a.k_rows + tile * C::kKeys) * C::kPanel;
   };
   const uint8_t* v_from = a.v_codes + static_cast<int64_t>(from.v_first + tile * C::kKeys) * (C::kV / C::kKeys);
   if constexpr (kHasBulkCopy) {
-    if (threadIdx.x == 0) {
+    if (thread == 0) {
       const Shared full = shared_address(&f.full[stage]);
       expect_bytes(full, C::kK + C::kV);
 #pragma unroll
@@ -53,17 +67,19 @@ __device__ __forceinline__ void fetch_tile(const AttentionArgs& a, const Memory<
       copy_block<C::kThreads, C::kK / kPanels>(memory.k(stage) + panel * C::kKeys * C::kPanel, k_from(panel));
     copy_block<C::kThreads, C::kV>(memory.v(stage), v_from);
   }
-  if ((tile + 1) % kBlockTiles == 0 && tile + 1 < from.end) {
-    const float* scales = a.v_scales + static_cast<int64_t>(from.v_block + (tile + 1) / kBlockTiles) * C::kDim;
-    each_channel<C>([&](int c) { copy4(shared_address(memory.ratio() + c), scales + c); });
+  if (scales) {
+    const int block = tile / kBlockTiles<C>, first = block * kScaleTiles;  // tiles of a K scale
+    const float* values = a.v_scales + static_cast<int64_t>(from.v_block + block) * C::kDim;
+    each_channel<C>([&](int c) { copy4(shared_address(memory.ratio() + c), values + c); });
+    if (thread < kScaleTiles && (first + thread) * kTileKeys < from.end * C::kKeys)
+      copy4(shared_address(f.k_scale + (first + thread) % (2 * kScaleTiles)),
+            a.k_scales + from.v_first / kTileKeys + first + thread);
   }
-  if (threadIdx.x == 0)
-    copy4(shared_address(&f.k_scale[stage]), a.k_scales + (from.v_first + tile * C::kKeys) / kTileKeys);
   commit_copies();
 }
 
-// The first tile, Q and its scales, V's first unit, and the facts. A row's codes are swizzled by its place in its head: here by its place in
-// the tile.
+// The first tile, Q and its scales, V's first unit, and the facts: what comes from far is asked for first. A row's codes are swizzled by
+// its place in its head: here by its place in the tile.
 template <class C>
 __device__ __forceinline__ void begin_block(const AttentionArgs& a, const Memory<C>& memory, const Work& w) {
   const Sequence& seq = w.sequence;
@@ -85,22 +101,13 @@ __device__ __forceinline__ void begin_block(const AttentionArgs& a, const Memory
 #pragma unroll
     for (int stage = 0; stage < C::kStages; stage++) make_barrier(shared_address(&f.full[stage]));
   }
+  float scale = 0;
   if (thread < C::kRows) {
     const int row = min(w.row + thread, w.rows - 1), head = head_of_row(a, seq, row);
-    const float scale =
-        a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + seq.q_row + row - head * seq.queries];
-    memory.scale()[thread] = scale > 3e38f ? 3e38f : scale;
-    memory.frame()[thread] = kNoFrame;
-    memory.total()[thread] = 0;
-  }
-  if (thread < C::kWarps) {  // a warp's own bounds are tighter; one of no rows takes the last one's
-    const int row = w.row + thread * kWarpRows;
-    const Tiles own = tiles_of<C::kKeys>(a, seq, min(row, last), min(row + kWarpRows - 1, last));
-    f.plain[thread] = own.plain;
-    f.plain_end[thread] = own.plain_end;
+    scale = a.q_scales[static_cast<int64_t>(first_head + head) * a.q_rows + seq.q_row + row - head * seq.queries];
   }
   if (from.begin < from.end) {
-    if constexpr (C::kStages > 1) fetch_tile<C>(a, memory, from, from.begin);
+    if constexpr (C::kStages > 1) fetch_tile<C>(a, memory, from, from.begin, true);
     constexpr int kChunks = C::kDim / 16, kPanelChunks = C::kPanel / 16, kStep = C::kThreads / kChunks;
     const int panel = thread % kChunks / kPanelChunks, chunk = thread % kPanelChunks;
     int row = thread / kChunks, head = head_of_row(a, seq, w.row + row), query = w.row + row - head * seq.queries;
@@ -113,13 +120,20 @@ __device__ __forceinline__ void begin_block(const AttentionArgs& a, const Memory
              a.q_codes + source * C::kPanel + swizzle(code, chunk, C::kPanel) * 16);
       for (query += kStep; query >= seq.queries; query -= seq.queries) head++;
     }
+    const float* values = a.v_scales + static_cast<int64_t>(from.v_block + from.begin / kBlockTiles<C>) * C::kDim;
+    each_channel<C>([&](int c) { copy4(shared_address(memory.unit() + c), values + c); });
     commit_copies();
-    constexpr int kBlockTiles = kScaleKeys / C::kKeys;
-    each_channel<C>([&](int c) {
-      const float scale = a.v_scales[static_cast<int64_t>(from.v_block + from.begin / kBlockTiles) * C::kDim + c];
-      memory.unit()[c] = scale;
-      if (from.begin % kBlockTiles == 0) memory.ratio()[c] = scale;
-    });
+  }
+  if (thread < C::kWarps) {  // a warp's own bounds are tighter; one of no rows takes the last one's
+    const int row = w.row + thread * kWarpRows;
+    const Tiles own = tiles_of<C::kKeys>(a, seq, min(row, last), min(row + kWarpRows - 1, last));
+    f.plain[thread] = own.plain;
+    f.plain_end[thread] = own.plain_end;
+  }
+  if (thread < C::kRows) {
+    memory.scale()[thread] = scale > 3e38f ? 3e38f : scale;
+    memory.frame()[thread] = kNoFrame;
+    memory.total()[thread] = 0;
   }
   __syncthreads();
 }
@@ -150,43 +164,55 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   const Shared q = memory.q() + warp() * kWarpRows * C::kPanel + (own & 15) * C::kPanel +
                    swizzle(own & 15, own >> 4, C::kPanel) * 16;
   const Shared k = memory.k(0) + k_lane * C::kPanel + swizzle(k_lane, own >> 3 & 1, C::kPanel) * 16;
+  bool more = f.from.begin < f.from.end;
 #pragma unroll 1
-  for (int tile = f.from.begin; tile < f.from.end; tile++) {
-    const bool edge = tile % (kScaleKeys / C::kKeys) == 0;
+  for (int tile = f.from.begin; kHasBulkCopy ? tile < f.from.end : more; tile++) {  // the two ways spill least
+    const bool edge = tile % kBlockTiles<C> == 0;
+    // What does not come with the tile is read before it is waited for. With a lane a row: whether all rows of the warp see all keys.
+    const Origin from = f.from;
+    const auto lane_row = static_cast<unsigned>(Memory<C>::thread()), in_warp = lane_row / 32;
+    const bool inside = tile >= f.plain[in_warp] && tile < f.plain_end[in_warp];
+    const float row_scale = memory.scale()[in_warp * kWarpRows + lane_row % kWarpRows];
+    const float q_scale[2] = {memory.scale()[Memory<C>::row(0, 0)], memory.scale()[Memory<C>::row(0, 1)]};
+    Glance seen;
+    if constexpr (C::kMask) seen = glance<C>(a, f.work, tile);
+    more = tile + 1 < from.end;
     if constexpr (C::kStages == 1) {
       __syncthreads();  // all are past the last tile
-      fetch_tile<C>(a, memory, f.from, tile);
+      fetch_tile<C>(a, memory, from, tile, edge || tile == from.begin);
     }
     await_copies();
     if (edge)
       each_channel<C>([&](int c) {
         float &unit = memory.unit()[c], &ratio = memory.ratio()[c];
         const float now = ratio < unit * kUnitStep ? unit * kUnitStep : ratio;
-        ratio = unit / now;
+        ratio = divide(unit, now);
         unit = now;
       });
     __syncthreads();
     const int stage = C::stage(tile);
-    if (C::kStages > 1 && tile + 1 < f.from.end) fetch_tile<C>(a, memory, f.from, tile + 1);
-    await_bytes(shared_address(&f.full[stage]), (tile - f.from.begin) / C::kStages & 1);
+    const float k_scale = f.k_scale[static_cast<unsigned>(tile) / (kTileKeys / C::kKeys) % (2 * kScaleTiles)];
+    if (C::kStages > 1 && more) fetch_tile<C>(a, memory, from, tile + 1, (tile + 1) % kBlockTiles<C> == 0);
+    await_bytes(shared_address(&f.full[stage]), (tile - from.begin) / C::kStages & 1);
     if (edge) close_block<C>(memory, o);
-    // With a lane a row: whether all rows of the warp see all keys, with scores that exponentials() can take.
-    const int lane_row = Memory<C>::thread(), in_warp = lane_row >> 5;
-    const float most = memory.scale()[in_warp * kWarpRows + lane_row % kWarpRows] * f.k_scale[stage];
-    bool plain = tile >= f.plain[in_warp] && tile < f.plain_end[in_warp] && most <= kFlatScale;
+    // and with scores that exponentials() can take
+    bool plain = __all_sync(~0u, inside && row_scale * k_scale <= kFlatScale);
     uint32_t bits = ~0u;
     if constexpr (C::kMask) {
-      const Sight sight = look<C>(a, f.work, tile);
+      const Sight sight = look<C>(a, f.work, tile, seen);
       if (sight.hidden) continue;
       plain = plain && sight.open;
       bits = sight.bits;
     }
     uint32_t p[C::kMmas][C::kFragments][4];
     float factor[C::kMmas][2];
-    if (__all_sync(~0u, plain)) {
-      take_scores<C, false>(a, memory, tile, bits, o, q, k + stage * C::kK, p, factor);
+    // q: anew each tile, or its chunks' addresses are kept and spill; kept, where that is what spills
+    if (plain) {
+      take_scores<C, false>(a, memory, tile, inside, bits, k_scale, q_scale, o,
+                            kHasBulkCopy && C::kDim == 256 ? q : opaque(q), k + stage * C::kK, p, factor);
     } else {
-      take_scores<C, true>(a, memory, tile, bits, o, q, k + stage * C::kK, p, factor);
+      take_scores<C, true>(a, memory, tile, inside, bits, k_scale, q_scale, o,
+                           kHasBulkCopy && C::kDim == 256 ? q : opaque(q), k + stage * C::kK, p, factor);
     }
     recall_codes<C>(memory, p);
     const int v_lane = Memory<C>::thread() & 31;

@@ -52,13 +52,16 @@ struct Origin {
   int begin, end;        // tiles of the block
 };
 
+constexpr int kScaleTiles = kScaleKeys / kTileKeys;
+
 // What it keeps in shared memory, because registers are what the loop is short of: all that is touched once a tile or less.
 struct Facts {
   uint64_t full[2];  // barriers of bulk copies, per stage
   Work work;
   Origin from;
   int plain[4], plain_end[4];  // tiles that a warp's rows see whole
-  float k_scale[2];            // of the tile in each stage
+  float k_scale
+      [2 * kScaleTiles];  // of 128 keys each, of this block of V's scale and of the next: key / 128 modulo their number
 };
 static_assert(sizeof(Facts) <= kAttentionFacts);
 template <class C>
@@ -134,18 +137,23 @@ __device__ __forceinline__ void multiply_scores(int (&s)[C::kBlocks][4], Shared 
   }
 }
 
-// The largest score of row g + 8 r, as S's bits.
+// The largest scores of rows g and g + 8, as S's bits.
 template <class C>
-__device__ __forceinline__ int largest_score(const int (&s)[C::kBlocks][4], int r) {
-  int m[2];
+__device__ __forceinline__ void largest_scores(const int (&s)[C::kBlocks][4], int (&most)[2]) {
 #pragma unroll
-  for (int j = 0; j < C::kBlocks; j++) {
-    const int pair = max(s[j][2 * r], s[j][2 * r + 1]);
-    m[j & 1] = j < 2 ? pair : max(max(m[j & 1], s[j][2 * r]), s[j][2 * r + 1]);
+  for (int r = 0; r < 2; r++) {
+    int m[2];
+#pragma unroll
+    for (int j = 0; j < C::kBlocks; j++) {
+      const int pair = max(s[j][2 * r], s[j][2 * r + 1]);
+      m[j & 1] = j < 2 ? pair : max(max(m[j & 1], s[j][2 * r]), s[j][2 * r + 1]);
+    }
+    most[r] = max(m[0], m[1]);
   }
-  int most = max(m[0], m[1]);
-  most = max(most, __shfl_xor_sync(~0u, most, 1));
-  return max(most, __shfl_xor_sync(~0u, most, 2));
+#pragma unroll
+  for (int lanes = 1; lanes <= 2; lanes *= 2)
+#pragma unroll
+    for (int r = 0; r < 2; r++) most[r] = max(most[r], __shfl_xor_sync(~0u, most[r], lanes));
 }
 
 // Scores that all rows see, in units small enough for one FMA each. maxima: what the codes are relative to.
@@ -154,11 +162,12 @@ __device__ __forceinline__ void exponentials(const int (&s)[C::kBlocks][4], cons
                                              uint32_t (&p)[C::kFragments][4], uint32_t (&codes)[2],
                                              float (&maxima)[2]) {
   float offset[2];
+  int most[2];
+  largest_scores<C>(s, most);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int most = largest_score<C>(s, r);
     // offset = kOffset - (1.5 * 2^23 + most) * unit, rounded down twice, so that no code exceeds 255; then what that really is
-    const float below = fma_down(kMagic - __int_as_float(most), unit[r], kOffset);
+    const float below = fma_down(kMagic - __int_as_float(most[r]), unit[r], kOffset);
     offset[r] = fma_down(-kMagic, unit[r], below);
     maxima[r] = kOffset - fmaf(kMagic, unit[r], offset[r]);
   }
@@ -200,19 +209,33 @@ template <class C>
 __device__ __forceinline__ bool mask_in_chunks(const AttentionArgs& a, int tile) {
   return a.mask_access == kChunks && (tile + 1) * C::kKeys <= a.keys;
 }
+// A bool mask's 32 bytes of this lane's row and keys, if it can be read so; asked for before the tile's other bytes are waited for.
+struct Glance {
+  Word4 chunks[2];
+};
 template <class C>
-__device__ __forceinline__ Sight look(const AttentionArgs& a, const Work& w, int tile) {
+__device__ __forceinline__ const char* sight_of(const AttentionArgs& a, const Work& w, int tile, int row) {
+  return mask_row(a, w, row) + static_cast<int64_t>(tile * C::kKeys + (lane() >> 4) * 32) * mask_size(a.mask_kind);
+}
+template <class C>
+__device__ __forceinline__ Glance glance(const AttentionArgs& a, const Work& w, int tile) {
+  const int row = w.row + warp() * 16 + (lane() & 15);
+  if (a.mask_kind != kMaskBool || !mask_in_chunks<C>(a, tile) || row >= w.rows) return {};
+  const Word4* chunks = reinterpret_cast<const Word4*>(sight_of<C>(a, w, tile, row));
+  return {{chunks[0], chunks[1]}};
+}
+template <class C>
+__device__ __forceinline__ Sight look(const AttentionArgs& a, const Work& w, int tile, const Glance& seen) {
   const int kind = a.mask_kind;
   if (kind == kMaskNone) return {false, true, ~0u};
   if (!mask_in_chunks<C>(a, tile)) return {false, false, ~0u};
   const int row = w.row + warp() * 16 + (lane() & 15), size = mask_size(kind);
   Sight s = {true, true, ~0u};
   if (row < w.rows) {
-    const char* p = mask_row(a, w, row) + static_cast<int64_t>(tile * C::kKeys + (lane() >> 4) * 32) * size;
+    const char* p = sight_of<C>(a, w, tile, row);
     if (mask_in_chunks<C>(a, tile + 1)) prefetch(p + C::kKeys * size);
-    const Word4* chunks = reinterpret_cast<const Word4*>(p);
     if (kind == kMaskBool) {
-      const Word4 x = chunks[0], y = chunks[1];
+      const Word4 x = seen.chunks[0], y = seen.chunks[1];
       const uint32_t words[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
       s.bits = 0;
 #pragma unroll
@@ -220,6 +243,7 @@ __device__ __forceinline__ Sight look(const AttentionArgs& a, const Work& w, int
       s.hidden = s.bits == 0;
       s.open = s.bits == ~0u;
     } else {
+      const Word4* chunks = reinterpret_cast<const Word4*>(p);
       const uint32_t hides = kind == kMaskF16 ? 0xfc00fc00u : kind == kMaskBf16 ? 0xff80ff80u : 0xff800000u;
       const uint32_t sign = kind == kMaskF32 ? 0x80000000u : 0x80008000u;
       uint32_t other = 0, any = 0;
@@ -297,19 +321,25 @@ __device__ __forceinline__ uint32_t bits_between(int first, int end) {
 // and codes that do not matter.
 template <class C>
 __device__ __forceinline__ void mask_scores(const AttentionArgs& a, const Work& w, int tile, int row_in_block,
-                                            uint32_t bits, int (&s)[C::kBlocks][4], float (&unit)[2], float (&most)[2],
-                                            float (&maxima)[2]) {
+                                            bool inside, uint32_t bits, int (&s)[C::kBlocks][4], float (&unit)[2],
+                                            float (&most)[2], float (&maxima)[2]) {
   const bool in_chunks = C::kMask && mask_in_chunks<C>(a, tile);
   const bool biased = C::kMask && a.mask_kind != kMaskNone && !(in_chunks && a.mask_kind == kMaskBool);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int own = min(w.row + row_in_block + 8 * r, w.rows - 1), head = head_of_row(a, w.sequence, own);
-    const Keys keys = keys_of(a, w.sequence, own - head * w.sequence.queries);
+    const int own = min(w.row + row_in_block + 8 * r, w.rows - 1);
     const int column = (lane() & 3) * 2, first = tile * C::kKeys;
     uint32_t words[C::kKeys / 32];  // of the keys seen, the thread's own first
 #pragma unroll
+    for (int i = 0; i < C::kKeys / 32; i++) words[i] = ~0u;
+    if (!C::kMask || !inside) {
+      const Keys keys = keys_of(a, w.sequence, own - head_of_row(a, w.sequence, own) * w.sequence.queries);
+#pragma unroll
+      for (int i = 0; i < C::kKeys / 32; i++)
+        words[i] = bits_between(keys.first - first - 32 * i, keys.end - first - 32 * i);
+    }
+#pragma unroll
     for (int i = 0; i < C::kKeys / 32; i++) {
-      words[i] = bits_between(keys.first - first - 32 * i, keys.end - first - 32 * i);
       if constexpr (C::kMask) words[i] &= __shfl_sync(~0u, bits, (lane() >> 2) + 8 * r + 16 * i);
       words[i] >>= column;
     }
@@ -480,11 +510,12 @@ __device__ __forceinline__ void close_block(const Memory<C>& memory, Accumulator
 }
 
 // Codes of P for one tile of keys and a warp's rows, and the factors they come with. kMasked: not all rows see all keys; `bits`: of Sight.
+// q_scale: of the first two of the thread's rows.
 template <class C, bool kMasked>
-__device__ __forceinline__ void take_scores(const AttentionArgs& a, const Memory<C>& memory, int tile, uint32_t bits,
-                                            Accumulators<C>& o, Shared q, Shared k,
-                                            uint32_t (&p)[C::kMmas][C::kFragments][4], float (&factor)[C::kMmas][2]) {
-  const float k_scale = memory.facts().k_scale[C::stage(tile)];
+__device__ __forceinline__ void take_scores(const AttentionArgs& a, const Memory<C>& memory, int tile, bool inside,
+                                            uint32_t bits, float k_scale, const float (&q_scale)[2], Accumulators<C>& o,
+                                            Shared q, Shared k, uint32_t (&p)[C::kMmas][C::kFragments][4],
+                                            float (&factor)[C::kMmas][2]) {
 #pragma unroll
   for (int m = 0; m < C::kMmas; m++) {
     int s[C::kBlocks][4];
@@ -492,16 +523,18 @@ __device__ __forceinline__ void take_scores(const AttentionArgs& a, const Memory
     float unit[2], most[2], maxima[2], ahead[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      unit[r] = memory.scale()[Memory<C>::row(m, r)] * k_scale;
+      unit[r] = (m == 0 ? q_scale[r] : memory.scale()[Memory<C>::row(m, r)]) * k_scale;
       unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
     }
     if constexpr (kMasked)
-      mask_scores<C>(a, memory.facts().work, tile, Memory<C>::row(m, 0), bits, s, unit, most, maxima);
+      mask_scores<C>(a, memory.facts().work, tile, Memory<C>::row(m, 0), inside, bits, s, unit, most, maxima);
     if constexpr (C::kHalf) {
+      int largest[2];
+      if constexpr (!kMasked) largest_scores<C>(s, largest);
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         if constexpr (!kMasked) {
-          most[r] = __int_as_float(largest_score<C>(s, r));
+          most[r] = __int_as_float(largest[r]);
           maxima[r] = (most[r] - kMagic) * unit[r];
         }
         if (most[r] == -kInfinity) most[r] = 0;  // no key is seen: all scores are -infinity
