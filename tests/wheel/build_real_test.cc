@@ -166,6 +166,12 @@ struct StoppedBuild : testing::Test {
     if (said) *said = out.text + err.text;
     return code;
   }
+  void expect_no_more_compiling() {
+    fs::remove(root + "/compiled");
+    std::string said;
+    EXPECT_EQ(build("30s", &said), kFine) << said;
+    EXPECT_FALSE(fs::exists(root + "/compiled"));
+  }
   // The object of the stopped run is there, and the next run takes it: else it would take a minute again.
   void expect_goes_on() {
     EXPECT_TRUE(fs::exists(root + "/compiled"));
@@ -201,6 +207,17 @@ TEST_F(StoppedBuild, ByItsTimeCap) {
             std::string::npos)
       << said;
   expect_goes_on();
+}
+
+// Build tools would take the object for up to date: they compare times.
+TEST_F(StoppedBuild, OtherOptionsBeginAnew) {
+  EXPECT_EQ(build("2s"), kFinding);
+  EXPECT_TRUE(fs::exists(root + "/compiled"));
+  fs::remove(root + "/compiled");
+  ASSERT_TRUE(PosixDisk().append(root + "/source/clary.toml", "env = { OPTION = \"1\" }\n"));
+  EXPECT_EQ(build("2s"), kFinding);
+  EXPECT_TRUE(fs::exists(root + "/compiled"));
+  expect_no_more_compiling();
 }
 
 TEST_F(StoppedBuild, ByCtrlC) { expect_goes_on_after(SIGINT); }

@@ -1,6 +1,7 @@
 #include "wheel/core/build.h"
 
 #include <algorithm>
+#include <set>
 
 #include "wheel/core/digest.h"
 #include "wheel/core/emit.h"
@@ -75,6 +76,7 @@ class Builder {
   void set_environment();
   Result<Done> run_steps();
   Result<Done> run_step(const Step& step);
+  std::string options_digest() const;
   bool repair();
   void hear(std::string_view text);
   int seconds_left() const { return options_.seconds - static_cast<int>(ctx_.clock.now() - begin_); }
@@ -282,6 +284,17 @@ Result<Done> Builder::run_steps() {
   return Done{};
 }
 
+// Of all that decides the wheel besides the sources; how many compilers run at once does not.
+std::string Builder::options_digest() const {
+  static const std::set<std::string> kPace = {"MAX_JOBS", "EXT_PARALLEL", "NVCC_THREADS", "CMAKE_BUILD_PARALLEL_LEVEL"};
+  std::string text = report_.cell.wheel + report_.cuda + options_.engine + join(site_.packages, " ") + site_.prefix;
+  for (const auto& [name, value] : site_.env) {
+    if (!kPace.contains(name)) text += "\n" + name + "=" + value;
+  }
+  for (const auto& [name, value] : site_.settings) text += "\n" + name + "=" + value;
+  return hex(sha256_of(bytes_of(text)));
+}
+
 // True: something was changed that may let the build pass.
 bool Builder::repair() {
   const Result<std::string> log = ctx_.disk.read(report_.log, kMostLog);
@@ -329,11 +342,7 @@ BuildReport Builder::run() {
 
   const Result<std::string> sources = source_digest(ctx_, site_.source);
   if (!sources) return stop(sources.error());
-  std::string inputs =
-      *sources + report_.cell.wheel + report_.cuda + options_.engine + join(site_.packages, " ") + site_.prefix;
-  for (const auto& [name, value] : site_.env) inputs += "\n" + name + "=" + value;
-  for (const auto& [name, value] : site_.settings) inputs += "\n" + name + "=" + value;
-  inputs = hex(sha256_of(bytes_of(inputs)));
+  const std::string how = options_digest(), inputs = hex(sha256_of(bytes_of(*sources + how)));
   report_.wheel = options_.out + "/" + report_.cell.wheel;
   if (options_.reuse && state_->get("inputs") == inputs && ctx_.disk.info(report_.wheel)) {
     const Result<Mapping> there = ctx_.disk.map(report_.wheel);
@@ -345,7 +354,16 @@ BuildReport Builder::run() {
     }
   }
 
-  Result<Done> done = run_steps();
+  // Build tools compare times of sources, not options: what others compiled is not taken.
+  Result<Done> done = Done{};
+  if (const std::string before = state_->get("options"); !before.empty() && before != how) {
+    done = ctx_.disk.remove(site_.source);
+    if (done) done = mirror(ctx_, site_.work + "/stage", site_.source);
+  }
+  if (done) done = state_->set("options", how);
+  if (!done) return stop(done.error());
+
+  done = run_steps();
   while (!done && report_.state != BuildReport::kOutOfTime && repair()) done = run_steps();
   if (!done) return stop(report_.refusal.value_or(done.error()));
   report_.torch_sha256 = installed_torch(ctx_, site_.work + "/torch.json");
