@@ -47,9 +47,9 @@ constexpr Rates kRates[] = {
 };
 // Measured on an H200 (bench/results/gpu-h200.json).
 constexpr double kOverhead = 6e-6;         // seconds a call of ours takes beyond one of SDPA's: two kernels more
-constexpr double kPreprocessShare = 0.65; // of the memory's bandwidth that quantising reaches
-constexpr double kReadShare = 0.75;       // the same of reading K and V
-constexpr double kExtraKeys = 192;        // keys' worth of time that a block of ours takes to begin and end
+constexpr double kPreprocessShare = 0.65;  // of the memory's bandwidth that quantising reaches
+constexpr double kReadShare = 0.75;        // the same of reading K and V
+constexpr double kExtraKeys = 192;         // keys' worth of time that a block of ours takes to begin and end
 constexpr double kCausalShareSdpa = 0.88;
 
 const Rates& rates_of(int capability) {

@@ -20,9 +20,9 @@ struct QuantiseOptions {
 };
 
 struct QuantisePlan {
-  QuantiseArgs args = {};  // output pointers are null until bind()
+  QuantiseArgs args = {};         // output pointers are null until bind()
   QuantiseArgs values_args = {};  // for V in a launch after its maxima: without their items; by bind()
-  uint64_t workspace = 0;  // bytes
+  uint64_t workspace = 0;         // bytes
   uint32_t values_blocks = 0, quantise_blocks = 0;
   const char *values_kernel = nullptr, *quantise_kernel = nullptr;
   // Where each output begins, in bytes from the workspace's first multiple of 256.

@@ -21,7 +21,7 @@ struct FakeDriver {
   char last_kernel[40];
   char kernels[8][40];  // of the first launches
   void* streams[8];
-  uint32_t clusters[8];  // their blocks of a cluster
+  uint32_t clusters[8];               // their blocks of a cluster
   uint64_t arguments[8];              // the first word of each launch's parameter
   int graphs, graph_launches;         // made; sent. The launches of a graph are counted among `launches`
   int graph_edges, graph_priorities;  // programmatic ones; nodes that were given one
