@@ -215,7 +215,8 @@ void read_containers(Bytes file, uint64_t offset, uint64_t size, bool strict, Gp
       i += length ? (length + 7) / 8 * 8 : 8;
     } else if (!strict && is_cubin(file, i)) {
       read_cubin(file, i, to);
-      i += (to.images.empty() ? 8 : (to.images.back().stored + 7) / 8 * 8);
+      const uint64_t stored = to.images.empty() ? 0 : to.images.back().stored;  // 0: of headers that lie
+      i += std::max<uint64_t>(8, (stored + 7) / 8 * 8);
     } else {
       uint64_t word;
       std::memcpy(&word, file.data() + i, 8);
