@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -340,11 +340,8 @@ def test_calls_at_the_same_time(kind: Any, qkv: Any) -> None:
             if kind.bits(clary.attention(*problems[i])) != want[i]:
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert not wrong
     assert clary.stats()["calls"] == before + 200
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -294,12 +294,9 @@ def test_threads_share_what_is_enabled() -> None:
     with clary.enable("sdpa"):
         same = []
 
-        def work() -> None:
+        def work(_: int) -> None:
             same.extend(torch.equal(F.scaled_dot_product_attention(q, k, v), want) for _ in range(20))
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
     assert same == [True] * 80

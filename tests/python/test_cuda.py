@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -181,11 +181,8 @@ def test_a_thread_for_each_device() -> None:
             if not torch.equal(clary.attention(*own).cpu(), want):
                 wrong.append(device)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
     assert not wrong
 
 
@@ -200,11 +197,8 @@ def test_threads_on_one_stream() -> None:
         for _ in range(100):
             outputs[i].append(clary.attention(*problems[i]))
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
     assert all(torch.equal(out, want[i]) for i in range(3) for out in outputs[i])
 
 
@@ -224,11 +218,8 @@ def test_threads() -> None:
                 if not torch.equal(out, want[at]):
                     wrong.append(at)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
     assert not wrong
     assert sum(variants().values()) == 54
 

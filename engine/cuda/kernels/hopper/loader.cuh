@@ -124,7 +124,7 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
       i.groups[lane()] = t;
     }
   }
-  if (lane() == 0) {
+  if (lane() == C::kGroups) {  // which says that the item is described
     const int key_head = (a.cu_q ? 0 : w.sequence.index * a.key_heads) + w.key_head;
     i.k_first = key_head * a.k_rows * C::kPanels + w.sequence.k_row;
     i.v_first = key_head * a.k_rows + w.sequence.k_row;
@@ -153,7 +153,7 @@ __device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& 
         if ((state >> 2) * gridDim.x >= items) break;
         found = item < items && describe_item<C>(a, static_cast<int>(item), rows.item);
       }
-      if (lane() == 0) {
+      if (lane() == C::kGroups) {  // who wrote what is awaited: racecheck orders no other's
         rows.item.last = !found;
         arrive(shared_address(&barriers.described[slot]));
       }
