@@ -93,7 +93,10 @@ TEST(Corpus, SourcesThatTurnedBadAreRefused) {
 
     row.change(site, world);
     world.err.text.clear();
-    EXPECT_EQ(run_clary(world.ctx, {"install", "demo", "--from", site, "--installer", "pip"}), kFinding);
+    write_file(root + "/clary.toml", "[package]\nname = 'demo'\nversion = '1.0'\n");  // no reason to build instead
+    EXPECT_EQ(run_clary(world.ctx,
+                        {"install", "demo", "--from", site, "--installer", "pip", "--recipe", root + "/clary.toml"}),
+              kFinding);
     EXPECT_NE(world.err.text.find(row.message), std::string::npos) << world.err.text;
     EXPECT_FALSE(fs::exists(world.proc.site() + "/demo"));
     const std::vector<const Entry*> known = recognise(world.err.text);

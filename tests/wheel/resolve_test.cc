@@ -250,6 +250,21 @@ TEST_F(ResolveCommand, ChainOfTheRecipe) {
   EXPECT_NE(said.find("would install: demo-2.1.0"), said.npos) << said;
 }
 
+TEST_F(ResolveCommand, BuildsWhatIsAskedForAndNowhereElse) {
+  const auto install = [&](const char* package, const char* wish, const char* from) {
+    world.disk.files["clary.toml"] =
+        "[package]\nname = '" + std::string(package) + "'\nversion = '9.0'\n[matrix]\ntorch = '2.8'\n";
+    return transcript(world, {"install", wish, "--from", from, "--dry-run"});
+  };
+  const std::string newer = install("Demo", "demo>=9", "w");
+  EXPECT_NE(newer.find("; building it"), newer.npos) << newer;
+  EXPECT_NE(install("demo", "demo", "gone").find("no wheels at gone; building it"), std::string::npos);
+  EXPECT_NE(install("other", "demo>=9", "w").find("exit 1"), std::string::npos) << "a recipe of another project";
+  world.net.serve = [](const Request&) { return Response{503, {}, ""}; };
+  const std::string said = install("demo", "demo", "https://example.org/site/latest.json");
+  EXPECT_NE(said.find("exit 1"), said.npos) << "not reached is not the same as not there: " << said;
+}
+
 TEST_F(ResolveCommand, LockIsStable) {
   std::string said = transcript(world, {"lock", "demo", "--from", "w", "--dry-run"});
   EXPECT_TRUE(world.disk.written.empty());

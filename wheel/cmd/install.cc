@@ -6,6 +6,8 @@
 #include "wheel/core/emit_install.h"
 #include "wheel/core/json.h"
 #include "wheel/core/lease.h"
+#include "wheel/core/recipe.h"
+#include "wheel/core/requirement.h"
 
 namespace clary::tool {
 namespace {
@@ -89,8 +91,15 @@ Result<std::string> build_once(Ctx& ctx, const InstallOptions& o, const Target& 
   return built;
 }
 
-bool may_build(Ctx& ctx, const InstallOptions& o) {
-  return o.policy != "never-build" && (!o.recipe.empty() || ctx.disk.info("clary.toml"));
+// A recipe that was not named counts only for its own project.
+bool may_build(Ctx& ctx, const InstallOptions& o, const Wish& wish) {
+  if (o.policy == "never-build") return false;
+  if (!o.recipe.empty()) return true;
+  if (!ctx.disk.info("clary.toml")) return false;
+  const Result<std::string> text = ctx.disk.read("clary.toml");
+  const Result<Recipe> recipe = text ? parse_recipe(*text, "clary.toml") : text.error();
+  return !recipe || wish.name.empty() ||
+         normal_name(recipe->name) == wish.name;  // clary build says what is wrong with it
 }
 
 int report(Ctx& ctx, Cli& cli, const Delivery& what, const WheelEntry& wheel, const std::string& state) {
@@ -138,18 +147,21 @@ int rollback(Ctx& ctx, Cli& cli, const InstallOptions& o, const Target& target) 
 
 int install_one(Ctx& ctx, Cli& cli, InstallOptions& o, const Wish& wish, const Target& target) {
   for (int round = 0;; round++) {
-    Result<Offer> offer = o.policy == "build-only" ? Result<Offer>(Error{"", ""}) : read_offer(ctx, o.source);
+    const bool asked = o.policy != "build-only";
+    Result<std::optional<Offer>> found = asked ? find_offer(ctx, o.source) : std::optional<Offer>();
+    if (!found) return fail(ctx, found.error(), kFinding);  // whom one cannot believe is no reason to build
+    std::optional<Offer>& offer = *found;
     std::vector<Candidate> candidates;
     if (offer) candidates = resolve(offer->manifest, wish, target);
     if (candidates.empty() || !candidates[0].fits()) {
-      const Error why = !offer ? offer.error() : none_fits(candidates, wish, offer->store->name());
-      if (!may_build(ctx, o)) return fail(ctx, why, kFinding);
-      if (!why.message.empty()) ctx.err.write(why.message + "; building it\n");
+      const Error why = offer ? none_fits(candidates, wish, offer->store->name()) : nothing_offered(ctx, o.source);
+      if (!may_build(ctx, o, wish)) return fail(ctx, why, kFinding);
+      if (asked) ctx.err.write(why.message + "; building it\n");
       if (cli.dry_run()) return kFine;
       const Result<std::string> built = build_once(ctx, o, target);
       if (!built) return fail(ctx, built.error(), kFinding);
       if (!built->empty()) o.source = {.from = dir_name(*built)};
-      o.policy = "wheel-first";
+      o.policy = built->empty() ? "wheel-first" : "never-build";  // what was built fits, or nothing will
       if (round > 240)
         return fail(ctx, {"waited an hour for another machine's build", "--policy build-only"}, kFinding);
       continue;

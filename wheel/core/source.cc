@@ -122,11 +122,9 @@ Result<std::optional<Believed>> read_manifest(Ctx& ctx, Store& store, const Snap
   return std::optional<Believed>(std::move(out));
 }
 
-Result<Offer> read_offer(Ctx& ctx, const SourceOptions& options) {
+Result<std::optional<Offer>> find_offer(Ctx& ctx, const SourceOptions& options) {
   const std::string where = options.from.empty() ? default_store(ctx) : options.from;
-  if (where.empty())
-    return Error{"nowhere to look for wheels",
-                 "--from hf:OWNER/NAME, github:OWNER/NAME, https://.../latest.json or a folder; or export HF_REPO_ID"};
+  if (where.empty()) return std::optional<Offer>();
   Offer out;
   Result<std::unique_ptr<Store>> store = open_store(ctx, where);
   if (!store) return store.error();
@@ -136,11 +134,26 @@ Result<Offer> read_offer(Ctx& ctx, const SourceOptions& options) {
   out.at = *std::move(at);
   Result<std::optional<Believed>> found = read_manifest(ctx, *out.store, out.at, options);
   if (!found) return found.error();
-  if (!*found) return Error{"no wheels at " + out.store->name(), "clary publish WHEEL --to " + where};
+  if (!*found) return std::optional<Offer>();
   out.manifest = std::move((*found)->manifest);
   out.text = std::move((*found)->text), out.signer = std::move((*found)->signer),
   out.warning = std::move((*found)->warning);
-  return out;
+  return std::optional<Offer>(std::move(out));
+}
+
+Error nothing_offered(Ctx& ctx, const SourceOptions& options) {
+  const std::string where = options.from.empty() ? default_store(ctx) : options.from;
+  if (where.empty())
+    return {"nowhere to look for wheels",
+            "--from hf:OWNER/NAME, github:OWNER/NAME, https://.../latest.json or a folder; or export HF_REPO_ID"};
+  return {"no wheels at " + where, "clary publish WHEEL --to " + where};
+}
+
+Result<Offer> read_offer(Ctx& ctx, const SourceOptions& options) {
+  Result<std::optional<Offer>> offer = find_offer(ctx, options);
+  if (!offer) return offer.error();
+  if (!*offer) return nothing_offered(ctx, options);
+  return **std::move(offer);
 }
 
 }  // namespace clary::tool

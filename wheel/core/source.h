@@ -25,6 +25,9 @@ struct SourceOptions {
   bool remember = true;  // what was seen; not on a dry run
 };
 Result<Offer> read_offer(Ctx& ctx, const SourceOptions& options);
+// The same, but nothing where nothing was ever published. An error: a source that is not reached, or not believed.
+Result<std::optional<Offer>> find_offer(Ctx& ctx, const SourceOptions& options);
+Error nothing_offered(Ctx& ctx, const SourceOptions& options);
 
 // Of a store that is looked at: nothing when it has no manifest.
 struct Believed {
