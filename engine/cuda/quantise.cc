@@ -138,7 +138,8 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
   plan->offsets.k_codes = layout.take(k_heads * k_rows * dp);
   plan->offsets.k_scales = layout.take(k_heads * k_tiles * 4);
   plan->offsets.v_codes = layout.take(k_heads * k_rows * a.dvp * (options.v_half ? 2 : 1));
-  plan->offsets.v_scales = layout.take(k_heads * a.v_blocks * a.dvp * 4);
+  plan->offsets.v_scales =
+      layout.take(std::max<int64_t>(k_heads * a.v_blocks, 1) * a.dvp * 4);  // read without keys too
   plan->offsets.k_sums = layout.take(k_heads * a.sequences * a.k_chunks * dp * 4);
   plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);
   plan->workspace = layout.end + 255;
