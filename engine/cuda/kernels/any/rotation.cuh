@@ -47,51 +47,47 @@ __device__ __forceinline__ void rotation_fragment(uint32_t (&h)[2][2]) {
     }
 }
 
+// A row's part.
 template <int D>
-using Rotated = float[2][D / 32][2][4];
+using Rotated = float[D / 32][2][4];
 
 // First stage: y = start + sum over k. start(b, n, j) gives the start values.
 template <class T, int D, class Start>
-__device__ __forceinline__ void rotate_blocks(const typename T::Pair (&x)[2][D / 32][4], Rotated<D>& y, Start start) {
+__device__ __forceinline__ void rotate_blocks(const typename T::Pair (&x)[D / 32][4], const uint32_t (&h)[2][2],
+                                              Rotated<D>& y, Start start) {
   if constexpr (kHasAmpereMma || T::kIsHalf) {
-    uint32_t h[2][2];
-    rotation_fragment<T, D>(h);
 #pragma unroll
     for (int i = 0; i < D / 32; i++)
 #pragma unroll
-      for (int r = 0; r < 2; r++)
+      for (int n = 0; n < 2; n++) {
 #pragma unroll
-        for (int n = 0; n < 2; n++) {
-#pragma unroll
-          for (int m = 0; m < 4; m++) y[r][i][n][m] = start(2 * i + m / 2, n, m % 2);
-          T::multiply(y[r][i][n], x[r][i], h[n]);
-        }
+        for (int m = 0; m < 4; m++) y[i][n][m] = start(2 * i + m / 2, n, m % 2);
+        T::multiply(y[i][n], x[i], h[n]);
+      }
   } else {  // no such MMA: two stages in the thread, two across the four threads that share the rows
     constexpr float kScale = kRotationScale<D>;
     const int t = lane() & 3;
 #pragma unroll
     for (int i = 0; i < D / 32; i++)
 #pragma unroll
-      for (int r = 0; r < 2; r++)
+      for (int c = 0; c < 2; c++) {
+        const typename T::Pair p = x[i][c], q = x[i][c + 2];
+        const float p0 = T::low(p) * kScale, p1 = T::high(p) * kScale, q0 = T::low(q) * kScale,
+                    q1 = T::high(q) * kScale;
+        float z[2][2] = {{(p0 + p1) + (q0 + q1), (p0 - p1) + (q0 - q1)},
+                         {(p0 + p1) - (q0 + q1), (p0 - p1) - (q0 - q1)}};
 #pragma unroll
-        for (int c = 0; c < 2; c++) {
-          const typename T::Pair p = x[r][i][c], q = x[r][i][c + 2];
-          const float p0 = T::low(p) * kScale, p1 = T::high(p) * kScale, q0 = T::low(q) * kScale,
-                      q1 = T::high(q) * kScale;
-          float z[2][2] = {{(p0 + p1) + (q0 + q1), (p0 - p1) + (q0 - q1)},
-                           {(p0 + p1) - (q0 + q1), (p0 - p1) - (q0 - q1)}};
+        for (int n = 0; n < 2; n++)
 #pragma unroll
-          for (int n = 0; n < 2; n++)
+          for (int j = 0; j < 2; j++) {
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-#pragma unroll
-              for (int m = 1; m <= 2; m *= 2) {
-                const float other = __shfl_xor_sync(~0u, z[n][j], m);
-                z[n][j] = t & m ? other - z[n][j] : z[n][j] + other;
-              }
-              y[r][i][n][2 * c + j] = z[n][j] + start(2 * i + c, n, j);
+            for (int m = 1; m <= 2; m *= 2) {
+              const float other = __shfl_xor_sync(~0u, z[n][j], m);
+              z[n][j] = t & m ? other - z[n][j] : z[n][j] + other;
             }
-        }
+            y[i][n][2 * c + j] = z[n][j] + start(2 * i + c, n, j);
+          }
+      }
   }
 }
 
@@ -104,21 +100,19 @@ __device__ __forceinline__ void rotate_across(Rotated<D>& y) {
     u = sum;
   };
 #pragma unroll
-  for (int r = 0; r < 2; r++)
+  for (int n = 0; n < 2; n++) {
 #pragma unroll
-    for (int n = 0; n < 2; n++) {
+    for (int i = 0; i < D / 32; i++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) butterfly(y[i][n][j], y[i][n][2 + j]);
+#pragma unroll
+    for (int s = 1; s < D / 32; s *= 2)
 #pragma unroll
       for (int i = 0; i < D / 32; i++)
+        if (!(i & s))
 #pragma unroll
-        for (int j = 0; j < 2; j++) butterfly(y[r][i][n][j], y[r][i][n][2 + j]);
-#pragma unroll
-      for (int s = 1; s < D / 32; s *= 2)
-#pragma unroll
-        for (int i = 0; i < D / 32; i++)
-          if (!(i & s))
-#pragma unroll
-            for (int m = 0; m < 4; m++) butterfly(y[r][i][n][m], y[r][i + s][n][m]);
-    }
+          for (int m = 0; m < 4; m++) butterfly(y[i][n][m], y[i + s][n][m]);
+  }
 }
 
 }  // namespace clary::cuda

@@ -6,64 +6,71 @@
 
 namespace clary::cuda {
 
-// Rows first .. first + 15 of a span in the fragments of rotation.cuh; rows from its end on are zero.
+// A warp's 16 rows: where the first lies, and how many there are.
+struct Rows16 {
+  const char* first;
+  int left;
+};
+__device__ __forceinline__ Rows16 rows_of_warp(const Source& s, int bh, const Span& span, int first) {
+  return {head_of(s, bh) + (span.begin + first) * s.token, span.count - first};
+}
+
+// How many of a thread's two rows are read, and for K kept rotated, at a time: of 256 channels both are more registers than two blocks have.
+template <int D>
+constexpr int kRowsAhead = D < 256 ? 2 : 1;
+
+// Row g + 8 r of them in the fragment of rotation.cuh; one that is not there is zero.
 template <class T, int D>
-__device__ __forceinline__ void load_rows(const Source& s, int bh, const Span& span, int first, Slab<T>* slabs,
-                                          typename T::Pair (&x)[2][D / 32][4]) {
-  const int g = lane() >> 2, t = lane() & 3, end = span.count;
-  const char* base = head_of(s, bh) + (span.begin + first) * s.token;
+__device__ __forceinline__ void load_row(const Source& s, const Rows16& rows, int r, Slab<T>* slabs,
+                                         typename T::Pair (&x)[D / 32][4]) {
+  const int g = lane() >> 2, t = lane() & 3;
   if (s.access == kChunks) {
     constexpr int kSize = sizeof(typename T::Element);
-    const char* p = base + g * s.token + 8 * t * kSize;
-    if (first + 16 <= end && s.channels == D) {  // all of the warp's
+    const char* p = rows.first + (g + 8 * r) * s.token + 8 * t * kSize;
+    if (rows.left >= 16 && s.channels == D) {  // all of the warp's
 #pragma unroll
-      for (int r = 0; r < 2; r++)
-#pragma unroll
-        for (int i = 0; i < D / 32; i++) T::load8(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
+      for (int i = 0; i < D / 32; i++) T::load8(p + 32 * i * kSize, x[i]);
       return;
     }
+    const bool there = g + 8 * r < rows.left;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-      const bool there = first + g + 8 * r < end;
+    for (int i = 0; i < D / 32; i++) {
+      // f32 rows may end inside eight channels; then the missing four are read from the last chunk and dropped
+      const int left = s.channels - (32 * i + 8 * t);
+      if (there && left >= 8) {
+        T::load8(p + 32 * i * kSize, x[i]);
+      } else {
 #pragma unroll
-      for (int i = 0; i < D / 32; i++) {
-        // f32 rows may end inside eight channels; then the missing four are read from the last chunk and dropped
-        const int left = s.channels - (32 * i + 8 * t);
-        if (there && left >= 8) {
-          T::load8(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
-        } else {
-#pragma unroll
-          for (int j = 0; j < 4; j++) x[r][i][j] = T::zero();
-          if constexpr (kSize == 4)
-            if (there && left == 4) T::load4(p + r * 8 * s.token + 32 * i * kSize, x[r][i]);
-        }
+        for (int j = 0; j < 4; j++) x[i][j] = T::zero();
+        if constexpr (kSize == 4)
+          if (there && left == 4) T::load4(p + 32 * i * kSize, x[i]);
       }
     }
   } else {
     Slab<T>& slab = slabs[warp()];
 #pragma unroll
     for (int i = 0; i < D / 32; i++) {
-      fill_slab(slab, 16, 32 * i, s, [&](int row) { return first + row < end ? base + row * s.token : nullptr; });
-#pragma unroll
-      for (int r = 0; r < 2; r++) T::read8(&slab.rows[g + 8 * r][8 * t], x[r][i]);
+      fill_slab(slab, 8, 32 * i, s,
+                [&](int row) { return 8 * r + row < rows.left ? rows.first + (8 * r + row) * s.token : nullptr; });
+      T::read8(&slab.rows[g][8 * t], x[i]);
     }
   }
 }
 
 template <int D>
-__device__ __forceinline__ float row_max(const Rotated<D>& y, int r) {
+__device__ __forceinline__ float row_max(const Rotated<D>& y) {
   float m = 0;
 #pragma unroll
   for (int i = 0; i < D / 32; i++)
 #pragma unroll
-    for (int j = 0; j < 8; j++) m = max_abs(m, y[r][i][j / 4][j % 4]);
+    for (int j = 0; j < 8; j++) m = max_abs(m, y[i][j / 4][j % 4]);
   return m;
 }
 
-// Codes round(y * inverse) of row g + 8 r. `row` is where the row begins in the first panel, `panel` the bytes of a panel
+// Codes round(y * inverse) of a row. `row` is where the row begins in the first panel, `panel` the bytes of a panel
 // (layout.h, rows_offset; the swizzle repeats every eight rows).
 template <int D>
-__device__ __forceinline__ void store_row(const Rotated<D>& y, int r, float inverse, int8_t* row, int panel) {
+__device__ __forceinline__ void store_row(const Rotated<D>& y, float inverse, int8_t* row, int panel) {
   constexpr int kWidth = panel_width(D);
   const int g = lane() >> 2, t = lane() & 3;
 #pragma unroll
@@ -71,7 +78,7 @@ __device__ __forceinline__ void store_row(const Rotated<D>& y, int r, float inve
     uint32_t w[4];
 #pragma unroll
     for (int b = 0; b < 4; b++) {
-      const float (&z)[2][4] = y[r][2 * s + b / 2];
+      const float (&z)[2][4] = y[2 * s + b / 2];
       const auto code = [&](int n, int j) { return fmaf(z[n][b % 2 * 2 + j], inverse, kMagic); };
       w[b] = pack_bytes(code(0, 0), code(0, 1), code(1, 0), code(1, 1));
     }
@@ -127,48 +134,44 @@ __device__ __forceinline__ void quantise_queries(const QuantiseArgs& a, int item
   int tile = item - bh * a.q_tiles;
   const Span span = span_of(a.q, a.cu_q, sequence_of_item(a, a.cu_q, kTileKeys, tile), kRowPad);
   const int first = tile * kTileKeys + warp() * 16;
+  const Rows16 rows = rows_of_warp(a.q, bh, span, first);
   typename T::Pair x[2][D / 32][4];
-  Rotated<D> y;
-  load_rows<T, D>(a.q, bh, span, first, slabs, x);
+#pragma unroll
+  for (int r = 0; r < kRowsAhead<D>; r++) load_row<T, D>(a.q, rows, r, slabs, x[r]);
   if (a.q_shift) {
     const int kv = bh / a.q.heads * a.k.heads + bh % a.q.heads / (a.q.heads / a.k.heads);
     load_mean<D>(a, kv, key_span(a, kv, span.sequence), mean);
   }
   if (first >= span.count) return;
   const int row = bh * a.q_rows + span.row + first + g;
-  rotate_blocks<T, D>(x, y, [](int, int, int) { return 0.0f; });
-  if (a.q_shift) {
-    // the mean's share of the score: W is orthogonal, so the dot product can be taken after the first stage
-    float dot[2] = {0, 0};
-#pragma unroll
-    for (int b = 0; b < D / 16; b++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const float share = mean[b * 16 + i / 2 * 8 + 2 * t + i % 2];
-#pragma unroll
-        for (int r = 0; r < 2; r++) dot[r] = fmaf(y[r][b / 2][i / 2][b % 2 * 2 + i % 2], share, dot[r]);
-      }
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      dot[r] += __shfl_xor_sync(~0u, dot[r], 1);
-      dot[r] += __shfl_xor_sync(~0u, dot[r], 2);
-      if (t == 0) a.q_shift[row + 8 * r] = dot[r] * a.shift_factor;
-    }
-  }
-  rotate_across<D>(y);
-  float inverse[2];
+  int8_t* codes = a.q_codes + rows_base<D>(bh, a.q_rows, span.row + first + g);
+  uint32_t h[2][2];
+  rotation_fragment<T, D>(h);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    float m = row_max<D>(y, r);
+    if (r >= kRowsAhead<D>) load_row<T, D>(a.q, rows, r, slabs, x[r]);
+    Rotated<D> y;
+    rotate_blocks<T, D>(x[r], h, y, [](int, int, int) { return 0.0f; });
+    if (a.q_shift) {
+      // the mean's share of the score: W is orthogonal, so the dot product can be taken after the first stage
+      float dot = 0;
+#pragma unroll
+      for (int b = 0; b < D / 16; b++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+          dot = fmaf(y[b / 2][i / 2][b % 2 * 2 + i % 2], mean[b * 16 + i / 2 * 8 + 2 * t + i % 2], dot);
+      dot += __shfl_xor_sync(~0u, dot, 1);
+      dot += __shfl_xor_sync(~0u, dot, 2);
+      if (t == 0) a.q_shift[row + 8 * r] = dot * a.shift_factor;
+    }
+    rotate_across<D>(y);
+    float m = row_max<D>(y);
     m = max_abs(m, __shfl_xor_sync(~0u, m, 1));
     m = floor_max(max_abs(m, __shfl_xor_sync(~0u, m, 2)));
     if (t == 0) a.q_scales[row + 8 * r] = finite_or_nan(m) * fabsf(a.q_factor);
-    inverse[r] = copysignf(code_factor(m), a.q_factor);
+    // eight rows further on the swizzle is the same
+    store_row<D>(y, copysignf(code_factor(m), a.q_factor), codes + 8 * r * panel_width(D), a.q_rows * panel_width(D));
   }
-  // eight rows further on the swizzle is the same
-  int8_t* codes = a.q_codes + rows_base<D>(bh, a.q_rows, span.row + first + g);
-#pragma unroll
-  for (int r = 0; r < 2; r++) store_row<D>(y, r, inverse[r], codes + 8 * r * panel_width(D), a.q_rows * panel_width(D));
 }
 
 template <class T, int D>
@@ -179,15 +182,33 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   const Span span = key_span(a, bh, sequence_of_item(a, a.cu_k, kTileKeys, tile));
   if (tile * kTileKeys >= span.count) return;
   // what is kept of the span until the end: the tile's first row in the codes, and the warp's keys
-  const int first = tile * kTileKeys + warp() * 16, row = span.row + tile * kTileKeys, left = span.count - first;
+  const int row = span.row + tile * kTileKeys;
+  const Rows16 rows = rows_of_warp(a.k, bh, span, tile * kTileKeys + warp() * 16);
   typename T::Pair x[2][D / 32][4];
-  Rotated<D> y;
-  load_rows<T, D>(a.k, bh, span, first, slabs, x);
+  constexpr int kKept = kRowsAhead<D>;
+  Rotated<D> y[kKept];
+  uint32_t h[2][2];
+  const auto rotate = [&](int first) {  // kKept rows, into y
+#pragma unroll
+    for (int r = 0; r < kKept; r++)
+      rotate_blocks<T, D>(x[first + r], h, y[r], [&](int b, int n, int j) { return mean[b * 16 + n * 8 + 2 * t + j]; });
+#pragma unroll
+    for (int r = 0; r < kKept; r++) rotate_across<D>(y[r]);
+  };
+#pragma unroll
+  for (int r = 0; r < kKept; r++) load_row<T, D>(a.k, rows, r, slabs, x[r]);
   load_mean<D>(a, bh, span, mean);
-  rotate_blocks<T, D>(x, y, [&](int b, int n, int j) { return mean[b * 16 + n * 8 + 2 * t + j]; });
-  rotate_across<D>(y);
-  const bool there[2] = {g < left, g + 8 < left};
-  const float own = max_of_warp(max_abs(there[0] ? row_max<D>(y, 0) : 0.0f, there[1] ? row_max<D>(y, 1) : 0.0f));
+  rotation_fragment<T, D>(h);
+  const bool there[2] = {g < rows.left, g + 8 < rows.left};
+  float own = 0;
+#pragma unroll
+  for (int first = 0; first < 2; first += kKept) {
+    if (first) load_row<T, D>(a.k, rows, first, slabs, x[first]);
+    rotate(first);
+#pragma unroll
+    for (int r = 0; r < kKept; r++) own = max_abs(own, there[first + r] ? row_max<D>(y[r]) : 0.0f);
+  }
+  own = max_of_warp(own);
   if (lane() == 0) maxima[warp()] = own;
   __syncthreads();
   float m = maxima[0];
@@ -197,8 +218,13 @@ __device__ __forceinline__ void quantise_keys(const QuantiseArgs& a, int item, S
   const float inverse = code_factor(m);
   int8_t* codes = a.k_codes + rows_base<D>(bh, a.k_rows, row + warp() * 16 + g);
 #pragma unroll
-  for (int r = 0; r < 2; r++)
-    store_row<D>(y, r, there[r] ? inverse : 0.0f, codes + 8 * r * panel_width(D), a.k_rows * panel_width(D));
+  for (int first = 2 - kKept; first >= 0; first -= kKept) {  // what is in y comes first
+    if (first + kKept < 2) rotate(first);
+#pragma unroll
+    for (int r = 0; r < kKept; r++)
+      store_row<D>(y[r], there[first + r] ? inverse : 0.0f, codes + 8 * (first + r) * panel_width(D),
+                   a.k_rows * panel_width(D));
+  }
   if (threadIdx.x == 0)
     a.k_scales[static_cast<int64_t>(bh) * (a.k_rows / kTileKeys) + row / kTileKeys] = finite_or_nan(m) * a.k_factor;
 }

@@ -67,7 +67,7 @@ __device__ __forceinline__ typename T::Element load_element(const char* p, int a
 // The slow way, for a warp at a time: `rows` rows of 32 channels through shared memory, a lane per channel, so that even single
 // elements are read in whole sectors. row_of(i) is the address of row i's channel 0, null for a row that counts as zero.
 // Visible to the warp on return.
-constexpr int kSlabRows = 16, kSlabWidth = 32;
+constexpr int kSlabRows = 8, kSlabWidth = 32;
 template <class T>
 struct alignas(16) Slab {
   typename T::Element rows[kSlabRows][kSlabWidth];
