@@ -46,6 +46,8 @@ struct QuantiseArgs {
   float* k_sums;  // f32 [bh][k_chunks][Dp] sums of K in units of 2^32, through the first rotation stage (rotation.cuh)
   float* v_maxima;  // f32 [bh][v_chunks][Dvp] largest |v|; null: the blocks that share scales are a cluster, or one
 
+  uint32_t* taken;  // becomes 0: what Hopper's blocks have taken from their queue
+
   int32_t q_tiles, k_tiles,
       v_tiles;                 // work items per head: kTileKeys rows; kTileKeys keys; kScaleKeys keys x kItemChannels
   int32_t q_items, k_items;    // in all, of quantise: q, then k
@@ -83,6 +85,7 @@ struct AttentionArgs {
   const float* k_scales;
   const uint8_t* v_codes;
   const float* v_scales;
+  uint32_t* taken;
 
   char* out;
   int64_t out_batch, out_head, out_token;  // bytes
@@ -102,12 +105,13 @@ struct AttentionArgs {
   int32_t mask_kind;                           // MaskKind
   int32_t out_kind;                            // OutKind
   int32_t out_access, lse_access,
-      mask_access;        // Access; kChunks: two channels of out at a time; keys of mask side by side
-  int32_t blocks;         // per key head and share; varlen: of all sequences together
-  int32_t shares;         // of a sequence's keys, at most
-  int32_t units;          // shares of the keys of all key heads of all sequences (of one, if varlen)
-  int32_t longest_first;  // Hopper: blocks that see the most keys go first; else units one after the other
-  int32_t out_wide;       // rows of out start at, and are, multiples of 16 bytes
+      mask_access;  // Access; kChunks: two channels of out at a time; keys of mask side by side
+  int32_t blocks;   // per key head and share; varlen: of all sequences together
+  int32_t shares;   // of a sequence's keys, at most
+  int32_t units;    // shares of the keys of all key heads of all sequences (of one, if varlen)
+  // Hopper's order: in bands of so many units, the first longer_bands of one more, so many blocks of each; then what is left.
+  int32_t band, longer_bands, whole_blocks;
+  int32_t out_wide;  // rows of out start at, and are, multiples of 16 bytes
 
   // Results of shares, where a sequence has more than one: [sequence][key head][share][row]
   float* part_out;              // [..][part_dim]

@@ -10,6 +10,7 @@ namespace {
 constexpr char kImage[] = "mma/attention", kHopperImage[] = "hopper/attention";
 constexpr int kReserved = 1024;  // bytes of shared memory the driver takes per block
 constexpr int kCombineThreads = 128;
+constexpr int64_t kBandBytes = 32 << 20;  // of codes of K and V that stay in the 50 MB of L2 that a card of 9.0 has
 constexpr int kValueBytes_u8 = 1, kValueBytes_f16 = 2;
 constexpr bool kMask_plain = false, kMask_mask = true;
 
@@ -158,7 +159,13 @@ Status plan_attention(const Problem& p, const AttentionVariant& variant, Attenti
   a.blocks = static_cast<int32_t>(blocks);
   a.shares = static_cast<int32_t>(shares);
   a.units = static_cast<int32_t>(p.Hkv * shares * (p.varlen() ? 1 : p.B));
-  a.longest_first = a.left != kUnlimited || a.right != kUnlimited;
+  // Where all blocks see the same keys those of a unit follow each other; else those that see the most go first, in as many units as the L2 holds.
+  const int64_t units = std::max(a.units, 1), unit_bytes = ceil_div(p.Lk, shares) * 2 * variant.dim;
+  const bool alike = a.left == kUnlimited && a.right == kUnlimited;
+  const int64_t bands = alike ? units : std::clamp<int64_t>(ceil_div(units * unit_bytes, kBandBytes), 1, units);
+  a.band = static_cast<int32_t>(units / bands);
+  a.longer_bands = static_cast<int32_t>(units % bands);
+  a.whole_blocks = static_cast<int32_t>(p.varlen() ? blocks : rows / variant.rows);
   a.part_rows = static_cast<int32_t>(part_rows);
   a.part_dim = variant.dim;
   plan->blocks = p.empty() ? 0 : static_cast<uint32_t>(all);
@@ -180,6 +187,7 @@ void bind(AttentionPlan* plan, const QuantisePlan& quantised, char* workspace) {
   a.k_scales = q.k_scales;
   a.v_codes = q.v_codes;
   a.v_scales = q.v_scales;
+  a.taken = q.taken;
   a.q_rows = q.q_rows;
   a.k_rows = q.k_rows;
   a.v_blocks = q.v_blocks;

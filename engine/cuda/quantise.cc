@@ -142,6 +142,7 @@ Status plan_quantise(const Problem& p, const QuantiseOptions& options, QuantiseP
       layout.take(std::max<int64_t>(k_heads * a.v_blocks, 1) * a.dvp * 4);  // read without keys too
   plan->offsets.k_sums = layout.take(k_heads * a.sequences * a.k_chunks * dp * 4);
   plan->offsets.v_maxima = layout.take(k_heads * a.sequences * a.v_chunks * a.dvp * 4);
+  plan->offsets.taken = layout.take(sizeof(uint32_t));
   plan->workspace = layout.end + 255;
 
   plan->values_kernel = kernel_name(p.q.dtype, 0);
@@ -165,6 +166,7 @@ void bind(QuantisePlan* plan, char* workspace) {
   a.v_scales = reinterpret_cast<float*>(base + o.v_scales);
   a.k_sums = reinterpret_cast<float*>(base + o.k_sums);
   a.v_maxima = a.v_maxima ? reinterpret_cast<float*>(base + o.v_maxima) : nullptr;
+  a.taken = reinterpret_cast<uint32_t*>(base + o.taken);
   plan->values_args = a;
   plan->values_args.s_items = 0;
 }

@@ -27,7 +27,7 @@ struct QuantisePlan {
   const char *values_kernel = nullptr, *quantise_kernel = nullptr;
   // Where each output begins, in bytes from the workspace's first multiple of 256.
   struct Offsets {
-    uint64_t q_codes, q_scales, q_shift, k_codes, k_scales, v_codes, v_scales, k_sums, v_maxima;
+    uint64_t q_codes, q_scales, q_shift, k_codes, k_scales, v_codes, v_scales, k_sums, v_maxima, taken;
   } offsets = {};
 };
 

@@ -160,6 +160,37 @@ TEST(GpuPlan, WorkspaceIsTheCodesAndTwoPercent) {
   }
 }
 
+// Every unit is in one band; under causal those of a band fit the L2 together and bands differ by one unit.
+TEST(GpuPlan, BandsOfUnits) {
+  const Device& card = gpu_named("H200");
+  const struct {
+    int64_t L, B, H;
+    bool causal;
+    int band, longer, whole;
+  } kCases[] = {{4096, 4, 32, false, 1, 0, 21},
+                {4096, 4, 32, true, 32, 0, 21},
+                {16384, 1, 33, true, 6, 3, 85},
+                {100, 1, 5, true, 5, 0, 0},
+                {1 << 20, 1, 3, true, 1, 0, 5461}};
+  for (const auto& c : kCases) {
+    Case shape = tokens(c.L, 128, c.H);
+    shape.B = c.B;
+    Problem p = shapes(shape);
+    p.causal = c.causal ? CLARY_CAUSAL_UPPER_LEFT : CLARY_CAUSAL_NONE;
+    const AttentionVariant* variant =
+        find_attention(p, CLARY_STANDARD, 90, card.shared_per_block, card.shared_per_multiprocessor);
+    ASSERT_TRUE(variant && variant->persistent);
+    AttentionPlan plan;
+    ASSERT_TRUE(plan_attention(p, *variant, &plan));
+    const AttentionArgs& a = plan.args;
+    EXPECT_EQ(a.band, c.band) << c.L;
+    EXPECT_EQ(a.longer_bands, c.longer) << c.L;
+    EXPECT_EQ(a.whole_blocks, c.whole) << c.L;
+    EXPECT_LE(a.longer_bands * (a.band + 1), a.units) << c.L;
+    EXPECT_EQ((a.units - a.longer_bands) % a.band, 0) << c.L;
+  }
+}
+
 TEST(GpuPlan, NeverSlowerWhereAsked) {
   const Case decode = [] {
     Case c = tokens(4096);

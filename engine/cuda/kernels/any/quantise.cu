@@ -36,6 +36,7 @@ __device__ __forceinline__ void quantise(const QuantiseArgs& a) {
   __shared__ float mean[D], maxima[8];
   let_next_grid_start();
   const int item = static_cast<int>(blockIdx.x);
+  if (item == 0 && threadIdx.x == 0) *a.taken = 0;
   if (item >= a.q_items) return quantise_keys<T, D>(a, item - a.q_items, slabs, mean, maxima);
   quantise_queries<T, D>(a, item, slabs, mean);
 }

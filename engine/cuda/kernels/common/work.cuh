@@ -89,6 +89,7 @@ __device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int
   unit /= a.shares;
   w.key_head = unit % a.key_heads;
   int s = unit / a.key_heads;
+  if (opaque(a.right) != kUnlimited) block = a.blocks - 1 - block;  // rows that see many keys first
   if (a.cu_q) {
     const auto start = [&](int i) { return first_row(static_cast<int64_t>(a.cu_q[i]) * a.group, i, kRows) / kRows; };
     s = last_sequence(a.sequences, block, start);
@@ -97,7 +98,6 @@ __device__ __forceinline__ bool find_work(const AttentionArgs& a, int block, int
   w.sequence = sequence_at(a, s);
   w.rows = w.sequence.queries * a.group;
   w.row = block * kRows;
-  if (!a.cu_q && opaque(a.right) != kUnlimited) w.row = (a.blocks - 1 - block) * kRows;  // long rows first
   if (w.row >= w.rows) return false;
   const uint32_t keys = w.sequence.keys,
                  per = Shares<uint32_t>::keys_of_one(w.rows, a.key_heads, keys);  // 64-bit divisions are calls

@@ -13,7 +13,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
     for (int i = 0; i < 2; i++) {
       make_barrier(shared_address(&barriers.described[i]), 1);
       make_barrier(shared_address(&barriers.q_full[i]), 32 * kBringers);
-      make_barrier(shared_address(&barriers.q_empty[i]), 128 * C::kGroups + 1);  // who computes, and who brings keys
+      make_barrier(shared_address(&barriers.q_empty[i]), 128 * C::kGroups);
     }
     for (int i = 0; i < C::kStages; i++) {
       make_barrier(shared_address(&barriers.k_full[i]), 1);
@@ -21,6 +21,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
       make_barrier(shared_address(&barriers.k_empty[i]), 4 * C::kGroups);
       make_barrier(shared_address(&barriers.v_empty[i]), 4 * C::kGroups);
     }
+    make_barrier(shared_address(&barriers.wanted), 1);
     show_barriers();
   }
   __syncthreads();

@@ -6,26 +6,31 @@ namespace clary::cuda {
 
 constexpr int kBringers = 3;  // warps that bring queries
 
-// The tile of queries that a round of all blocks gives this one: there and back, so that none always gets the longest. At or past `items`:
-// none.
-__device__ __forceinline__ unsigned item_of_round(unsigned round) {
-  const unsigned blocks = opaque(gridDim.x), own = blockIdx.x;
-  return round * blocks + (round & 1 ? blocks - 1 - own : own);
+// The next item of the queue, by the warp. REQUIRES await_previous_grid(), which begins it.
+__device__ __forceinline__ unsigned take_item(const AttentionArgs& a) {
+  unsigned taken = 0;
+  if (lane() == 0) taken = atomicAdd(a.taken, 1u);
+  return gridDim.x + __shfl_sync(~0u, taken, 0);
 }
 
-// Which tile of queries of which unit is item `item`: where some see more keys, those of all units first; else a unit's one after the other,
-// and short last ones at the end, when they fill the blocks that have one item less.
-template <int kRows>
-__device__ __forceinline__ void place_item(const AttentionArgs& a, int item, int& unit, int& tile) {
-  const int units = opaque(a.units);  // opaque: nothing of the divisions is kept for the next item
-  const int whole = a.cu_q ? a.blocks : a.queries * a.group / kRows;  // of a unit's tiles
-  if (a.longest_first || item >= whole * units) {
-    tile = item / units;
-    unit = item - tile * units;
-  } else {
-    unit = item / whole;
-    tile = item - unit * whole;
+// Which tile of queries of which unit is item `item`: band after band of units, in a band first what is first in each unit, which under causal and
+// windows sees the most keys; at the end the short last tiles of all units.
+__device__ __forceinline__ void place_item(const AttentionArgs& a, unsigned item, int& unit, int& tile) {
+  // opaque: nothing of the divisions is kept for the next item
+  const unsigned whole = opaque(a.whole_blocks), in_bands = whole * opaque(a.units);
+  if (item >= in_bands) {
+    tile = static_cast<int>(whole);
+    unit = static_cast<int>(item - in_bands);
+    return;
   }
+  const unsigned longer = opaque(a.longer_bands) * (opaque(a.band) + 1);
+  unsigned first = 0, units = opaque(a.band) + 1;
+  if (item >= longer * whole) first = longer, units--;
+  item -= first * whole;
+  const unsigned band = item / (units * whole) * units;
+  item -= band * whole;
+  tile = static_cast<int>(item / units);
+  unit = static_cast<int>(first + band + item % units);
 }
 
 // Row `row` of the block in the caller's tensors and in q's codes, by the thread that has it.
@@ -97,11 +102,11 @@ __device__ __forceinline__ void copy_rows(const AttentionArgs& a, int64_t own, i
 
 // What there is to know of a tile of queries, by the warp; false: there is none.
 template <class C>
-__device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, Item& i) {
+__device__ __forceinline__ bool describe_item(const AttentionArgs& a, unsigned item, Item& i) {
   {
     Work w;
     int unit, tile;
-    place_item<C::kRows>(a, item, unit, tile);
+    place_item(a, item, unit, tile);
     if (!find_work<C::kRows, C::kKeys>(a, tile, unit, w)) return false;
     // Where later rows see more keys it is the first tile that is short, by whole warpgroups: they are the ones whose rows see least
     if (opaque(a.right) != kUnlimited) w.row -= (C::kRows - w.rows % C::kRows) % C::kRows / 64 * 64;
@@ -128,6 +133,7 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
     const int key_head = (a.cu_q ? 0 : w.sequence.index * a.key_heads) + w.key_head;
     i.k_first = key_head * a.k_rows * C::kPanels + w.sequence.k_row;
     i.v_first = key_head * a.k_rows + w.sequence.k_row;
+    i.last = false;
     i.v_scale = key_head * a.v_blocks + (a.cu_k ? w.sequence.index : 0);  // one for all keys of the sequence
   }
   __syncwarp();
@@ -138,27 +144,27 @@ __device__ __forceinline__ bool describe_item(const AttentionArgs& a, int item, 
 template <class C>
 __device__ __forceinline__ void bring_queries(const AttentionArgs& a, Block<C>& block, int own) {
   auto& barriers = block.barriers;
-  // Rounds so far, and which of the two slots comes next in which phase: one register, of which there are few
+  // Which of the two slots comes next and in which phase; 4: it is not the first. One register, of which there are few
 #pragma unroll 1
-  for (unsigned state = 0;; state = (state & ~3u) | ((state + 1) & 3)) {
+  for (unsigned state = 0;; state = 4 | ((state + 1) & 3)) {
     const int slot = state & 1;
     Rows<C>& rows = block.rows[slot];
-    const Shared full = shared_address(&barriers.q_full[slot]);
-    await_bytes(shared_address(&barriers.q_empty[slot]), (state >> 1 & 1) ^ 1);
     if (own == 0) {
-      bool found = false;
+      await_bytes(shared_address(&barriers.wanted), slot ^ 1);
+      unsigned item = state == 0 ? blockIdx.x : take_item(a);  // the first needs no waiting
+      await_bytes(shared_address(&barriers.q_empty[opaque(slot)]), (state >> 1 & 1) ^ 1);
+      if (lane() == C::kGroups) rows.item.last = true;
 #pragma unroll 1
-      for (; !found; state += 4) {
-        const unsigned items = opaque(a.blocks) * a.units, item = item_of_round(state >> 2);
-        if ((state >> 2) * gridDim.x >= items) break;
-        found = item < items && describe_item<C>(a, static_cast<int>(item), rows.item);
+      while (item < opaque(a.blocks) * opaque(a.units) && !describe_item<C>(a, item, rows.item)) {
+        await_previous_grid();
+        item = take_item(a);
       }
       if (lane() == C::kGroups) {  // who wrote what is awaited: racecheck orders no other's
-        rows.item.last = !found;
         arrive(shared_address(&barriers.described[slot]));
       }
     }
     await_threads<32 * kBringers>(1 + C::kGroups);
+    const Shared full = shared_address(&barriers.q_full[slot]);
     if (rows.item.last) {
       arrive(full);
       return;
@@ -197,9 +203,10 @@ __device__ __forceinline__ void bring_keys(const AttentionArgs& a, Block<C>& blo
     const Item& item = block.rows[slot].item;
     if (item.last) return;
     const int k_first = item.k_first, v_first = item.v_first, begin = item.begin, end = item.end;
-    arrive(shared_address(&barriers.q_empty[slot]));
 #pragma unroll 1
-    for (int tile = begin; tile < end; tile++) {
+    for (int tile = begin;; tile++) {
+      if (tile == max(begin, end - 8)) arrive(shared_address(&barriers.wanted));
+      if (tile >= end) break;
       const int row = v_first + tile * C::kKeys;
       const float scale = a.k_scales[row / kTileKeys];
       const Shared k_full = shared_address(&barriers.k_full[stage]), v_full = shared_address(&barriers.v_full[stage]);

@@ -40,11 +40,12 @@ struct Rows {
 };
 
 // Two tiles of queries, so that one loads while the other is worked on, and kStages of keys. `full` barriers complete when something has
-// arrived, `empty` ones when all who read it are done, `described` when it is known which keys a tile needs.
+// arrived, `empty` ones when all who read it are done, `described` when it is known which keys a tile needs, `wanted` when it is time
+// to take another tile of queries.
 template <class C>
 struct Memory {
   struct Barriers {
-    uint64_t q_full[2], q_empty[2];
+    uint64_t wanted, q_full[2], q_empty[2];
     uint64_t k_full[C::kStages], k_empty[C::kStages], v_full[C::kStages], v_empty[C::kStages];
     uint64_t described[2];
   };
