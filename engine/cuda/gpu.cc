@@ -222,6 +222,14 @@ Status find_kernel(const Gpu& g, const char* image, const char* name, Kernel* ke
       last ? "none for this code path" : last.message());
 }
 
+LaunchAttribute cluster_attribute(uint32_t blocks) {
+  LaunchAttribute cluster = {};
+  cluster.id = kClusterDimension;
+  cluster.value.size[0] = blocks;
+  cluster.value.size[1] = cluster.value.size[2] = 1;
+  return cluster;
+}
+
 bool can_overlap(const Driver& driver, const Gpu& gpu) {
   return gpu.major >= 9 && driver.version >= kMinDependentLaunch;
 }
@@ -237,12 +245,7 @@ Status launch(const Gpu& g, Stream stream, const Launch& l, const void* argument
     overlap.id = kProgrammaticSerialization;
     overlap.value.flag = 1;
   }
-  if (l.cluster > 1) {
-    LaunchAttribute& cluster = attributes[config.attribute_count++];
-    cluster.id = kClusterDimension;
-    cluster.value.size[0] = l.cluster;
-    cluster.value.size[1] = cluster.value.size[2] = 1;
-  }
+  if (l.cluster > 1) attributes[config.attribute_count++] = cluster_attribute(l.cluster);
   void* parameter = const_cast<void*>(arguments);
   // A CUkernel stands for the CUfunction of the current context (CUDA driver API, cuLaunchKernelEx).
   return driver_status(*d, d->launch(&config, reinterpret_cast<Function>(l.kernel), &parameter, nullptr),

@@ -54,6 +54,8 @@ struct Launch {
 };
 // REQUIRES gpu to be current. `arguments` is the kernel's only parameter, copied by the driver.
 Status launch(const Gpu& gpu, Stream stream, const Launch& launch, const void* arguments);
+// What a launch of clusters asks for.
+LaunchAttribute cluster_attribute(uint32_t blocks);
 // Whether the GPU and its driver have what `overlap` asks for.
 bool can_overlap(const Driver& driver, const Gpu& gpu);
 

@@ -50,15 +50,14 @@ Result add_nodes(const Driver& d, const Gpu& gpu, Graph graph, const void* const
     void* parameter = const_cast<void*>(arguments[i]);
     const KernelNode node = node_of(l, &parameter);
     r = d.graph_add_kernel(&s->nodes[i], graph, nullptr, 0, &node);
-    LaunchAttribute attribute = {};
     if (r == kSuccess && priority) {
+      LaunchAttribute attribute = {};
       attribute.value.flag = priority;
       r = d.graph_set_attribute(s->nodes[i], kPriority, &attribute.value);
     }
     if (r == kSuccess && l.cluster > 1) {
-      attribute.value.size[0] = l.cluster;
-      attribute.value.size[1] = attribute.value.size[2] = 1;
-      r = d.graph_set_attribute(s->nodes[i], kClusterDimension, &attribute.value);
+      const LaunchAttribute attribute = cluster_attribute(l.cluster);
+      r = d.graph_set_attribute(s->nodes[i], attribute.id, &attribute.value);
     }
     const GraphEdge edge = l.overlap && can_overlap(d, gpu) ? kProgrammaticEdge : kWholeGrid;
     if (r == kSuccess && i > 0) r = d.graph_add_edges(graph, &s->nodes[i - 1], &s->nodes[i], &edge, 1);

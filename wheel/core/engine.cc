@@ -62,7 +62,7 @@ Result<std::vector<Step>> local_steps(Ctx& ctx, const BuildSite& site) {
       Strings argv = joined(install, {"torch==" + cell.torch});
       // The package index's own wheel is that of one CUDA; the others have an index each. Never two at once.
       if (!release || release->cuda_default != cell.cuda) argv = joined(argv, {"--index-url", cell.index_url});
-      if (cell.torch.find(".dev") != cell.torch.npos) argv = joined(argv, {"--report", site.work + "/torch.json"});
+      if (is_nightly(cell.torch)) argv = joined(argv, {"--report", site.work + "/torch.json"});
       out.push_back(
           {"torch " + cell.torch + " for CUDA " + cell.cuda, {.argv = argv, .seconds = kInstallSeconds}, true});
     }

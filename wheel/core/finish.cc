@@ -102,8 +102,8 @@ Result<Done> finish_wheel(Ctx& ctx, const Recipe& recipe, const std::string& fol
   // The name the plan promised, and the requirement that keeps pip from changing torch.
   Relabel relabel{.version = planned->version(), .tags = planned->tags(), .require = {}, .replace = {}, .notes = {}};
   // A nightly's C++ is nobody else's.
-  const bool nightly = cell.torch.find(".dev") != cell.torch.npos;
-  if (!cell.torch.empty()) relabel.require.push_back("torch==" + (nightly ? cell.torch : line_of(cell.torch) + ".*"));
+  if (!cell.torch.empty())
+    relabel.require.push_back("torch==" + (is_nightly(cell.torch) ? cell.torch : line_of(cell.torch) + ".*"));
   Result<Repacked> packed = repack(*facts, made->bytes, relabel);
   if (!packed) return packed.error();
   if (packed->file_name != cell.wheel)

@@ -280,7 +280,7 @@ Described describe(const FileFacts& facts) {
   if (!major && cuda) major = cuda->release(0);
   if (const CudaMajor* known = major ? tables().major(major) : nullptr) e.driver_min = known->driver;
   const std::string pinned = torch ? torch->versions.pinned() : "";
-  e.stack = released_stack(pinned.find(".dev") == pinned.npos ? label.torch : pinned, label.cuda);
+  e.stack = released_stack(is_nightly(pinned) ? pinned : label.torch, label.cuda);
 
   Json platform = {{"tag", Tag(e.name.tags()[0]).platform},
                    {"isa", e.isa_level > 1 ? format("x86-64-v%d", e.isa_level) : "baseline"}};

@@ -67,7 +67,7 @@ std::vector<const TorchRelease*> newest_of_lines() {
 // A nightly, such as 2.16.0.dev20261121, is taken to be published as the newest release up to its line was.
 std::optional<TorchRelease> nightly(const std::string& word) {
   const Result<Version> version = Version::parse(word);
-  if (!version || word.find(".dev") == word.npos || !version->local().empty()) return std::nullopt;
+  if (!version || !is_nightly(word) || !version->local().empty()) return std::nullopt;
   std::optional<TorchRelease> out;
   for (const TorchRelease* r : newest_of_lines()) {
     if (r->version.release(0) == version->release(0) && r->version.release(1) <= version->release(1)) out = *r;

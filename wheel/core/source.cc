@@ -61,6 +61,10 @@ Result<Verified> verified(Store& store, const Snapshot& at, const std::string& s
                "clary explain signature-wrong"};
 }
 
+std::string place_of(Ctx& ctx, const SourceOptions& options) {
+  return options.from.empty() ? default_store(ctx) : options.from;
+}
+
 // Wheels in a folder without a manifest: each is read as it is.
 Result<std::optional<Believed>> bare_wheels(Ctx& ctx, Store& store, const Snapshot& at) {
   std::optional<Believed> out;
@@ -123,7 +127,7 @@ Result<std::optional<Believed>> read_manifest(Ctx& ctx, Store& store, const Snap
 }
 
 Result<std::optional<Offer>> find_offer(Ctx& ctx, const SourceOptions& options) {
-  const std::string where = options.from.empty() ? default_store(ctx) : options.from;
+  const std::string where = place_of(ctx, options);
   if (where.empty()) return std::optional<Offer>();
   Offer out;
   Result<std::unique_ptr<Store>> store = open_store(ctx, where);
@@ -142,7 +146,7 @@ Result<std::optional<Offer>> find_offer(Ctx& ctx, const SourceOptions& options) 
 }
 
 Error nothing_offered(Ctx& ctx, const SourceOptions& options) {
-  const std::string where = options.from.empty() ? default_store(ctx) : options.from;
+  const std::string where = place_of(ctx, options);
   if (where.empty())
     return {"nowhere to look for wheels",
             "--from hf:OWNER/NAME, github:OWNER/NAME, https://.../latest.json or a folder; or export HF_REPO_ID"};

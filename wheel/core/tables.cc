@@ -206,6 +206,8 @@ Owner Tables::owner_of(std::string_view soname) const {
   return Owner::kOther;
 }
 
+bool is_nightly(std::string_view torch) { return torch.find(".dev") != torch.npos; }
+
 std::string torch_index(const Version& torch, std::string_view cuda) {
   return replace_all(torch.is_prerelease() ? tables().torch_nightly : tables().torch_index, "{cuda}", cuda_tag(cuda));
 }

@@ -94,6 +94,7 @@ struct Tables {
 const Tables& tables();
 
 std::string cuda_tag(std::string_view version);                        // "12.8" -> "cu128"
+bool is_nightly(std::string_view torch);                               // a version, "2.16.0.dev20261121"
 std::string torch_index(const Version& torch, std::string_view cuda);  // the address of its wheels, nightly or not
 
 }  // namespace clary::tool
