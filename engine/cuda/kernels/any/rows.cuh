@@ -50,7 +50,7 @@ __device__ __forceinline__ void load_row(const Source& s, const Rows16& rows, in
     Slab<T>& slab = slabs[warp()];
 #pragma unroll
     for (int i = 0; i < D / 32; i++) {
-      fill_slab(slab, 8, 32 * i, s,
+      fill_slab(slab, 32 * i, s,
                 [&](int row) { return 8 * r + row < rows.left ? rows.first + (8 * r + row) * s.token : nullptr; });
       T::read8(&slab.rows[g][8 * t], x[i]);
     }

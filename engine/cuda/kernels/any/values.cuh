@@ -48,7 +48,7 @@ __device__ __forceinline__ void load_values(const Source& s, int bh, const Span&
     Slab<T>& slab = slabs[warp()];
 #pragma unroll
     for (int i = 0; i < 8; i++) {  // row r of the slab is key i of threads 4 r .. 4 r + 3
-      fill_slab(slab, 8, channel, s, [&](int r) {
+      fill_slab(slab, channel, s, [&](int r) {
         const int key = first + (r >> 1) * 16 + value_key(r & 1, i);
         return key < end ? base + key * s.token : nullptr;
       });

@@ -64,7 +64,7 @@ __device__ __forceinline__ typename T::Element load_element(const char* p, int a
   return x;
 }
 
-// The slow way, for a warp at a time: `rows` rows of 32 channels through shared memory, a lane per channel, so that even single
+// The slow way, for a warp at a time: eight rows of 32 channels through shared memory, a lane per channel, so that even single
 // elements are read in whole sectors. row_of(i) is the address of row i's channel 0, null for a row that counts as zero.
 // Visible to the warp on return.
 constexpr int kSlabRows = 8, kSlabWidth = 32;
@@ -73,10 +73,10 @@ struct alignas(16) Slab {
   typename T::Element rows[kSlabRows][kSlabWidth];
 };
 template <class T, class RowOf>
-__device__ __forceinline__ void fill_slab(Slab<T>& slab, int rows, int channel, const Source& s, RowOf row_of) {
+__device__ __forceinline__ void fill_slab(Slab<T>& slab, int channel, const Source& s, RowOf row_of) {
   __syncwarp();  // the last readers are done
 #pragma unroll 1
-  for (int i = 0; i < rows; i++) {
+  for (int i = 0; i < kSlabRows; i++) {
     const char* row = row_of(i);
     const int c = channel + lane();
     typename T::Element x{};
