@@ -160,6 +160,17 @@ __device__ __forceinline__ T opaque(T x) {
   asm volatile("" : "+r"(x));
   return x;
 }
+// The sum of both halves.
+__device__ __forceinline__ int sum_halves(uint32_t x) {
+  int r;
+  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(r) : "r"(x), "r"(0x0101), "r"(0));
+  return r;
+}
+// Where x is known, before anything after it: ptxas would put off what makes x until after a wait that comes next. The event (x >= 2^31) does
+// nothing and nobody counts it.
+__device__ __forceinline__ void settle(uint32_t x) {
+  if (static_cast<int>(x) < 0) asm volatile("pmevent 0;");
+}
 // 2^x to two units in the last place; results below 2^-126 are 0.
 __device__ __forceinline__ float exp2_fast(float x) {
   float r;

@@ -9,6 +9,10 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
   static_assert(sizeof(Block<C>) <= hopper_shared_bytes(C::kDim, C::kRows, C::kStages));
   Block<C>& block = *reinterpret_cast<Block<C>*>(dynamic_shared());
   auto& barriers = block.barriers;
+  if (threadIdx.x < 32) {
+    block.magic[threadIdx.x / 4][threadIdx.x % 4] = kMagicRow[threadIdx.x % 4];
+    show_to_products();
+  }
   if (threadIdx.x == 0) {
     for (int i = 0; i < 2; i++) {
       make_barrier(shared_address(&barriers.described[i]), 1);
@@ -22,6 +26,7 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
       make_barrier(shared_address(&barriers.v_empty[i]), 4 * C::kGroups);
     }
     make_barrier(shared_address(&barriers.wanted), 1);
+    for (int i = 0; i < C::kGroups * 4; i++) make_barrier(shared_address(&barriers.turn[i / 4][i % 4]), 1);
     show_barriers();
   }
   __syncthreads();

@@ -208,10 +208,11 @@ __device__ __forceinline__ void bring_keys(const AttentionArgs& a, Block<C>& blo
       if (tile == max(begin, end - 8)) arrive(shared_address(&barriers.wanted));
       if (tile >= end) break;
       const int row = v_first + tile * C::kKeys;
-      const float scale = a.k_scales[row / kTileKeys];
+      const float scale = a.k_scales[row / kTileKeys], ahead = a.k_scales[row / kTileKeys + (tile + 1 < end)];
       const Shared k_full = shared_address(&barriers.k_full[stage]), v_full = shared_address(&barriers.v_full[stage]);
       await_bytes(shared_address(&barriers.k_empty[stage]), phase);
-      block.k_scale[stage] = scale;
+      block.k_scale[stage][0] = scale;
+      block.k_scale[stage][1] = ahead;
       expect_bytes(k_full, C::kK);
 #pragma unroll
       for (int panel = 0; panel < C::kPanels; panel++)

@@ -1,5 +1,5 @@
-// A warpgroup's 64 rows over their tiles of keys. The arithmetic is mma/mainloop.cuh's, but for S: it starts at 0 and is converted, since
-// wgmma takes a start value only from registers that would have to be set.
+// A warpgroup's 64 rows over their tiles of keys. The arithmetic is mma/mainloop.cuh's, but for where S starts: wgmma takes a start value only
+// from registers, so it is made by a product of its own (start_at_magic), or S starts at 0 and is converted.
 //
 // No products of one warpgroup overlap with its own exponentials: what hides them is that the other warpgroups are elsewhere. Row g comes
 // wholly before row g + 8, so that the second's maximum is found while the first's exponentials are under way.
@@ -12,8 +12,8 @@ namespace clary::cuda {
 template <class C>
 struct Accumulators {
   float out[C::kDim / 2];
-  float sum[2];  // of P, this thread's columns
-  float frame[2];
+  float sum[2];    // of P, this thread's columns: codes in units of 2^(frame + kBase - kOffset + 149 - 24), as out is
+  float frame[2];  // a maximum of an earlier tile, as exponentials() gives it, less kFrameLead
 };
 
 struct Stage {
@@ -30,20 +30,23 @@ __device__ __forceinline__ int row_of(int group, int r) {
   return group * 64 + in_group() / 32 * 16 + (lane() >> 2) + 8 * r;
 }
 
-// Codes of row r from what exponent(i) gives for score i of the row; the A fragments of P V as they stand.
-template <class Exponent>
-__device__ __forceinline__ void row_codes(int r, uint32_t (&p)[4][4], uint32_t& codes, Exponent exponent) {
+// Codes of row r from what exponent(i) gives for score i of the row; the A fragments of P V as they stand. made(i): 4 i + 4 of the 32 are.
+template <class Exponent, class Made>
+__device__ __forceinline__ void row_codes(int r, uint32_t (&p)[4][4], uint32_t& codes, Exponent exponent, Made made) {
 #pragma unroll
-  for (int i = 0; i < 8; i++)
+  for (int i = 0; i < 8; i++) {
     p[i / 2][i % 2 * 2 + r] = pack_codes(exp2_fast(exponent(4 * i)), exp2_fast(exponent(4 * i + 1)),
                                          exp2_fast(exponent(4 * i + 2)), exp2_fast(exponent(4 * i + 3)), codes);
+    made(i);
+  }
 }
 // Score i of row r in a thread's fragment.
 __device__ __forceinline__ constexpr int score_at(int r, int i) { return i / 2 * 4 + 2 * r + i % 2; }
 
-// Scores that all rows see. maxima: what the codes are relative to.
+// Scores that all rows see. maxima: what the codes are relative to, less kBase. begun(): most of row g's codes are made.
+template <class C, class Begun>
 __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&unit)[2], uint32_t (&p)[4][4],
-                                             uint32_t (&codes)[2], float (&maxima)[2]) {
+                                             uint32_t (&codes)[2], float (&maxima)[2], Begun begun) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     int m[2] = {max(s[score_at(r, 0)], s[score_at(r, 1)]), max(s[score_at(r, 2)], s[score_at(r, 3)])};
@@ -55,16 +58,30 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
     int most = max(m[0], m[1]);
     most = max(most, __shfl_xor_sync(~0u, most, 1));
     most = max(most, __shfl_xor_sync(~0u, most, 2));
-    const float offset = fma_down(-static_cast<float>(most), unit[r], kOffset);  // down: no code exceeds 255
-    maxima[r] = kOffset - offset;
-    row_codes(r, p, codes[r], [&](int i) { return fmaf(static_cast<float>(s[score_at(r, i)]), unit[r], offset); });
+    float offset;  // rounded down: no code exceeds 255
+    if constexpr (C::kMagicStart) {
+      offset = fma_down(-kMagic, unit[r], fma_down(kMagic - __int_as_float(most), unit[r], kOffset));
+      maxima[r] = -fmaf(kMagic, unit[r], offset);
+    } else {
+      offset = fma_down(-static_cast<float>(most), unit[r], kOffset);
+      maxima[r] = kOffset - offset;
+    }
+    row_codes(
+        r, p, codes[r],
+        [&](int i) {
+          const int x = s[score_at(r, i)];
+          return fmaf(C::kMagicStart ? __int_as_float(x) : static_cast<float>(x), unit[r], offset);
+        },
+        [&](int i) {
+          if (r == 0 && i == 5) begun();
+        });
   }
 }
 
 // The same where rows see only some keys, and for units of any size. A row that sees none gets maximum -infinity and codes that do not
 // matter. `nothing` is 0, which the compiler must not know.
 // kLate: what row g + 8 sees is read after row g is done.
-template <bool kLate>
+template <class C, bool kLate>
 __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* rows, int tile, uint32_t nothing,
                                                     const float (&unit)[2], uint32_t (&p)[4][4], uint32_t (&codes)[2],
                                                     float (&maxima)[2]) {
@@ -78,30 +95,34 @@ __device__ __forceinline__ void masked_exponentials(int (&s)[64], const Seen* ro
 #pragma unroll
     for (int i = 0; i < 32; i++) {
       const bool there = static_cast<unsigned>(from + i / 2 * 8 + i % 2) < static_cast<unsigned>(seen.count);
-      const float x = there ? static_cast<float>(s[score_at(r, i)]) : -kInfinity;
+      const int bits = s[score_at(r, i)];
+      const float x = !there ? -kInfinity : C::kMagicStart ? __int_as_float(bits) - kMagic : static_cast<float>(bits);
       most = fmaxf(most, x);
       s[score_at(r, i)] = __float_as_int(x);
     }
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
     const float scale = unit[r] < kLeastScale ? kLeastScale : unit[r];  // -infinity times it is no NaN
-    maxima[r] = most == -kInfinity ? most : most * scale;
-    row_codes(r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]) - most, scale, kOffset); });
+    maxima[r] = most == -kInfinity ? most : fmaf(most, scale, -C::kBase);
+    row_codes(
+        r, p, codes[r], [&](int i) { return fmaf(__int_as_float(s[score_at(r, i)]) - most, scale, kOffset); },
+        [](int) {});
   }
 }
 
-// Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame + kFrameLead).
+// Takes rows whose maximum is out of their frame's reach to a new one, and adds the tile's sums. factor: 2^(maximum - frame).
 template <class C>
 __device__ __forceinline__ void enter_frame(Accumulators<C>& o, const uint32_t (&codes)[2], const float (&maxima)[2],
                                             float (&factor)[2]) {
   float ahead[2] = {maxima[0] - o.frame[0], maxima[1] - o.frame[1]};
-  if (__any_sync(~0u, ahead[0] > kFrameReach || ahead[1] > kFrameReach)) {
+  constexpr float kReach = kFrameLead + kFrameReach;
+  if (__any_sync(~0u, ahead[0] > kReach || ahead[1] > kReach)) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (!(ahead[r] > kFrameReach)) continue;
-      const float shrink = exp2_fast(-ahead[r]);
-      ahead[r] = 0;
-      o.frame[r] = maxima[r];
+      if (!(ahead[r] > kReach)) continue;
+      const float shrink = exp2_fast(kFrameLead - ahead[r]);
+      ahead[r] = kFrameLead;
+      o.frame[r] = maxima[r] - kFrameLead;
       o.sum[r] *= shrink;
 #pragma unroll
       for (int i = 0; i < C::kDim / 4; i++) o.out[i / 2 * 4 + 2 * r + i % 2] *= shrink;
@@ -109,8 +130,8 @@ __device__ __forceinline__ void enter_frame(Accumulators<C>& o, const uint32_t (
   }
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    factor[r] = exp2_fast(ahead[r] + kFrameLead);
-    o.sum[r] = fmaf(__int_as_float((codes[r] & 0xffff) + (codes[r] >> 16)), factor[r], o.sum[r]);
+    factor[r] = exp2_fast(ahead[r]);
+    o.sum[r] = fmaf(__int_as_float(sum_halves(codes[r])), factor[r], o.sum[r]);
   }
 }
 
@@ -127,17 +148,32 @@ class Consumer {
   // Who gives a stage back, for its warp: the others of the group may still be on their way to what it holds.
   __device__ __forceinline__ bool leads() const { return lane() == 0; }
 
-  // K of the next tile and its scale, which is read before the products, whose end lets the next one come,
+  // K's scale of the stage's tile, or of the next. It is read before the tile's products, whose end lets another come, have been awaited,
   // and by the lane that says so: what others read, its arrival would not order.
-  __device__ __forceinline__ float await_keys() {
-    await_bytes(shared_address(&b_.barriers.k_full[stage_.index]), stage_.phase);
+  __device__ __forceinline__ float k_scale(int next) const {
     float scale = 0;
-    if (leads()) scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index]);
+    if (leads()) scale = *static_cast<volatile float*>(&b_.k_scale[stage_.index][next]);
     return __shfl_sync(~0u, scale, 0);
+  }
+  __device__ __forceinline__ void await_keys() {
+    await_bytes(shared_address(&b_.barriers.k_full[stage_.index]), stage_.phase);
+  }
+  // Warps of the warpgroups that have the same place in theirs begin their exponentials in turn, tile after tile: so none has to share the
+  // unit that makes them with all others, while none has anything to multiply. code: of those that are to be made first, never ~0. Group 0
+  // finds its barrier in the phase before the first, so it needs no turn to begin.
+  __device__ __forceinline__ uint64_t* turn(int group) { return &b_.barriers.turn[group][warp_]; }
+  __device__ __forceinline__ void await_turn() {
+    static_assert(C::kStages % 2 == 0);
+    if constexpr (C::kTurns) await_bytes(shared_address(turn(group_)), (stage_.index & 1) ^ (group_ == 0));
+  }
+  __device__ __forceinline__ void pass_turn(uint32_t code) {
+    if (C::kTurns && leads() && code != ~0u) arrive(shared_address(turn(group_ + 1 == C::kGroups ? 0 : group_ + 1)));
   }
   // A tile none of the rows sees.
   __device__ __forceinline__ void skip() {
     auto& barriers = b_.barriers;
+    await_turn();
+    pass_turn(0);
     await_bytes(shared_address(&barriers.k_full[stage_.index]), stage_.phase);
     await_bytes(shared_address(&barriers.v_full[stage_.index]), stage_.phase);
     if (leads()) {
@@ -147,21 +183,22 @@ class Consumer {
     stage_.next<C>();
   }
 
-  // One tile. REQUIRES await_keys().
+  // One tile of that scale, and the next one's. REQUIRES await_keys().
   template <bool kMasked>
-  __device__ __forceinline__ void step(int slot, int tile, float k_scale, State& o);
+  __device__ __forceinline__ float step(int slot, int tile, float scale, State& o);
   __device__ __forceinline__ void store(int slot, State& o);
   __device__ __forceinline__ void store_narrow(int slot, const State& o);
 
   const AttentionArgs& a_;
   Block<C>& b_;
   const int group_;
+  const int warp_ = __shfl_sync(~0u, in_group() / 32, 0);
   Stage stage_;
 };
 
 template <class C>
 template <bool kMasked>
-__device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_scale, State& o) {
+__device__ __forceinline__ float Consumer<C>::step(int slot, int tile, float scale, State& o) {
   const Rows<C>& rows = b_.rows[slot];
   auto& barriers = b_.barriers;
   int s[64];
@@ -170,18 +207,20 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_sc
     const uint32_t q = matrix_at(__shfl_sync(~0u, shared_address(b_.q[slot]) + group_ * C::kGroupQ, 0));
     const uint32_t k = matrix_at(shared_address(b_.k[stage_.index]));
     constexpr int kSteps = C::kPanel / 32;
+    if constexpr (C::kMagicStart) start_at_magic(s, shared_address(b_.magic));
 #pragma unroll
     for (int i = 0; i < C::kDim / 32; i++) {
       const int panel = i / kSteps, column = i % kSteps * 32;
       const uint64_t x = descriptor<C::kPanel>(q, panel * 64 * C::kPanel + column);
       const uint64_t y = descriptor<C::kPanel>(k, panel * C::kKeys * C::kPanel + column);
-      if (i == 0) {
+      if (i == 0 && !C::kMagicStart) {
         multiply_s8<false>(s, x, y);
       } else {
         multiply_s8<true>(s, x, y);
       }
     }
   }
+  const float next_scale = C::kScaleAhead ? k_scale(1) : 0;
   await_products(s);
   if (leads()) arrive(shared_address(&barriers.k_empty[stage_.index]));
 
@@ -189,16 +228,20 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_sc
   float unit[2], maxima[2], factor[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    unit[r] = rows.scale[row_of(group_, r)] * k_scale;
-    unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
+    const int row = C::kDim == 64 ? opaque(row_of(group_, 0)) + 8 * r : row_of(group_, r);  // kept, it spills
+    unit[r] = rows.scale[row] * scale;
+    if (kMasked) unit[r] = unit[r] > kMostScale ? kMostScale : unit[r];  // NaN stays
   }
+  await_turn();
   if constexpr (kMasked) {
     // At D = 64 the row is found anew: kept since the scales were read, it spills; elsewhere that moves the other loop's instructions, and 3 %
     const int row = C::kDim == 64 ? group_ * 64 + in_group() / 32 * 8 + in_group() / 4 : row_of(group_, 0);
-    masked_exponentials<C::kDim == 64>(s, &rows.seen[row], tile, a_.mask_kind, unit, p, codes, maxima);
+    masked_exponentials<C, C::kDim == 64>(s, &rows.seen[row], tile, a_.mask_kind, unit, p, codes, maxima);
+    pass_turn(0);
   } else {
-    exponentials(s, unit, p, codes, maxima);
+    exponentials<C>(s, unit, p, codes, maxima, [&] { pass_turn(codes[0]); });
   }
+  if constexpr (C::kSettled) settle(codes[0] | codes[1]);
 
   await_bytes(shared_address(&barriers.v_full[stage_.index]), stage_.phase);
   if constexpr (C::kParts > 1) enter_frame<C>(o, codes, maxima, factor);
@@ -226,6 +269,7 @@ __device__ __forceinline__ void Consumer<C>::step(int slot, int tile, float k_sc
     }
   }
   stage_.next<C>();
+  return next_scale;
 }
 
 // Word j of lane t and word t of lane j of each four lanes change places.
@@ -338,9 +382,8 @@ __device__ __forceinline__ void Consumer<C>::store(int slot, State& o) {
     const int row = row_of(group_, r);
     if (!rows.out[row]) continue;
     const Work& w = rows.item.work;
-    // a sum counts codes, 255 to one, in units of 2^(frame + kFrameLead - 149)
     const float log2_sum =
-        all[r] == 0 ? -kInfinity : o.frame[r] + (log2_fast(all[r]) + (149.0f - kFrameLead - 7.99435344f));
+        all[r] == 0 ? -kInfinity : o.frame[r] + (log2_fast(all[r]) + (C::kBase - kOffset + 149.0f - 24.0f));
     if (part) {
       a_.part_lse[part_row(a_, w.sequence, w.key_head, w.share, w.rows, w.row + row)] = log2_sum;
     } else {
@@ -379,14 +422,28 @@ __device__ __forceinline__ void Consumer<C>::run() {
     commit_copies();
 #pragma unroll 1
     while (tile < end) {
-      float k_scale = await_keys();
-      if (tile >= own.plain && tile < own.plain_end && steepest * k_scale <= kFlatScale) {
+      await_keys();
+      float scale = k_scale(0);
+      if (tile >= own.plain && tile < own.plain_end && steepest * scale <= kFlatScale) {
         const int to = min(end, own.plain_end);
 #pragma unroll 1
-        do step<false>(slot, tile, k_scale, o);
-        while (++tile < to && steepest * (k_scale = await_keys()) <= kFlatScale);
+        if constexpr (C::kScaleAhead) {
+          bool flat;
+          do {
+            await_keys();
+            scale = step<false>(slot, tile, scale, o);
+            flat = steepest * scale <= kFlatScale;
+          } while (++tile < to && flat);
+        } else {
+          do {
+            step<false>(slot, tile, scale, o);
+            if (++tile >= to) break;
+            await_keys();
+            scale = k_scale(0);
+          } while (steepest * scale <= kFlatScale);
+        }
       } else {
-        step<true>(slot, tile++, k_scale, o);
+        step<true>(slot, tile++, scale, o);
       }
     }
     const int all = item.end;

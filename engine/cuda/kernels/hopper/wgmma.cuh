@@ -48,6 +48,16 @@ __device__ __forceinline__ void multiply_s8(int (&d)[64], uint64_t a, uint64_t b
       : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
       : "l"(a), "l"(b), "n"(kAdd));
 }
+// d = kMagic everywhere, a float that s8 products are then added to as bits: a product of e5m2 numbers. The rows of both sides are all the
+// same 16 bytes, twice, at `row`: eight times kMagicRow in shared memory, which steps of 0 make a matrix of any size.
+constexpr uint32_t kMagicRow[4] = {0x00646468, 0, 0, 0};  // 2048, 1024, 1024: 2 (2048^2 + 2 * 1024^2) = kMagic
+__device__ __forceinline__ void start_at_magic(int (&d)[64], Shared row) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e5m2.e5m2 {" CLARY_LIST64 "}, %64, %65, p, 1, 1;}"
+      : CLARY_D16(0), CLARY_D16(16), CLARY_D16(32), CLARY_D16(48)
+      : "l"(static_cast<uint64_t>(row >> 4)), "l"(static_cast<uint64_t>(row >> 4)), "n"(0));
+}
 // P V: u8 by u8, a in registers as mma.m16n8k32 has it; 64 or 128 columns.
 template <bool kAdd>
 __device__ __forceinline__ void multiply_u8(int (&d)[32], const uint32_t (&a)[4], uint64_t b) {
