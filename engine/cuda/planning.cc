@@ -25,7 +25,7 @@ struct Rates {
   float ours_masked[3];           // ours with a mask
   float ours_causal = 0.65f;      // the share of our rate that is left with causal
   int rows[3] = {128, 128, 128};  // of a tile of ours
-  int blocks = 2;                 // tiles on a multiprocessor at a time
+  int blocks = 2;  // tiles on a multiprocessor at a time; 1: a last round that is not full takes as long as a full one
 };
 // docs/cuda.md says where each row comes from.
 constexpr Rates kRates[] = {
@@ -33,7 +33,7 @@ constexpr Rates kRates[] = {
     {80, {1340, 1800, 1550}, {950, 1150, 1050}, {1100, 1310, 1150}, {700, 800, 600}, {110, 120, 90}, {312, 408, 348}},
     {86, {1080, 1350, 1230}, {400, 450, 420}, {430, 500, 430}, {300, 340, 260}, {110, 115, 90}, {252, 305, 276}},
     {90,
-     {2400, 3800, 4400},
+     {2600, 4050, 4550},
      {1120, 1090, 1070},
      {1750, 2380, 2600},
      {850, 1150, 1150},
@@ -46,10 +46,10 @@ constexpr Rates kRates[] = {
     {120, {1080, 1350, 1230}, {400, 450, 420}, {450, 520, 450}, {300, 340, 260}, {110, 115, 90}, {252, 305, 276}},
 };
 // Measured on an H200 (bench/results/gpu-h200.json).
-constexpr double kOverhead = 6e-6;         // seconds a call of ours takes beyond one of SDPA's: two kernels more
-constexpr double kPreprocessShare = 0.65;  // of the memory's bandwidth that quantising reaches
-constexpr double kReadShare = 0.75;        // the same of reading K and V
-constexpr double kExtraKeys = 192;         // keys' worth of time that a block of ours takes to begin and end
+constexpr double kOverhead = 6e-6;        // seconds a call of ours takes beyond one of SDPA's: two kernels more
+constexpr double kPreprocessShare = 0.7;  // of the memory's bandwidth that quantising reaches
+constexpr double kReadShare = 0.75;       // the same of reading K and V
+constexpr double kExtraKeys = 192;        // keys' worth of time that a block of ours takes to begin and end
 constexpr double kCausalShareSdpa = 0.88;
 
 const Rates& rates_of(int capability) {
@@ -179,8 +179,9 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
                       : mask                 ? r.ours_masked[at]
                                              : r.standard[at] * (causal ? r.ours_causal : 1);
   const double rounds = key_heads * row_blocks * shares / (r.blocks * sms);
+  const double use = r.blocks == 1 && rounds > 1 && !causal ? rounds / std::ceil(rounds) : rounds;
   e.ours = kOverhead + (q + kv) * (f32 ? 5 : 3) / (kPreprocessShare * bandwidth) +
-           seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate, rounds,
+           seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate, use,
                    q + kv + out * static_cast<double>(p.out.size()));
   // SDPA: K and V read for every head of a group. Where it takes cuDNN (9.0, 10.0), or anything but flash, few blocks leave
   // multiprocessors idle.
