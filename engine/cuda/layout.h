@@ -156,8 +156,8 @@ CLARY_BOTH constexpr int attention_shared_bytes(int dim, int rows, int keys, int
 }
 
 // The same of a block on Hopper: two tiles of queries with 20 bytes for each row, stages of K and V, V's scales per warpgroup, facts and
-// barriers (kernels/hopper/memory.cuh). Of these a quarter is used: kMagicRow is among them, which memcheck takes for the 2 to 4 KB that
-// a matrix has whose rows are not all the same.
+// barriers (kernels/hopper/memory.cuh). Of these a quarter is used: kMagicRow is among them, which memcheck takes for the 2 to 4 KB of a
+// matrix whose rows are not all the same.
 constexpr int kHopperFacts = 4096;
 CLARY_BOTH constexpr int hopper_shared_bytes(int dim, int rows, int stages) {
   return 2 * rows * (dim + 20) + 2 * stages * kTileKeys * dim + rows / 64 * dim * 4 + kHopperFacts;

@@ -6,7 +6,11 @@ namespace clary::cuda {
 
 template <class C>
 __device__ __forceinline__ void attention(const AttentionArgs& a) {
-  static_assert(sizeof(Block<C>) <= hopper_shared_bytes(C::kDim, C::kRows, C::kStages));
+  constexpr int kBytes = hopper_shared_bytes(C::kDim, C::kRows, C::kStages);
+  static_assert(sizeof(Block<C>) <= kBytes);
+  constexpr int kFromMagic =
+      sizeof(Block<C>::magic) + sizeof(Block<C>::k_scale) + sizeof(Block<C>::unit) + sizeof(Block<C>::barriers);
+  static_assert(sizeof(Block<C>) - kFromMagic + C::kKeys * 32 <= kBytes);  // what memcheck takes kMagicRow for
   Block<C>& block = *reinterpret_cast<Block<C>*>(dynamic_shared());
   auto& barriers = block.barriers;
   if (threadIdx.x < 32) {

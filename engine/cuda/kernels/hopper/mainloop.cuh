@@ -426,15 +426,16 @@ __device__ __forceinline__ void Consumer<C>::run() {
       float scale = k_scale(0);
       if (tile >= own.plain && tile < own.plain_end && steepest * scale <= kFlatScale) {
         const int to = min(end, own.plain_end);
-#pragma unroll 1
         if constexpr (C::kScaleAhead) {
           bool flat;
+#pragma unroll 1
           do {
             await_keys();
             scale = step<false>(slot, tile, scale, o);
             flat = steepest * scale <= kFlatScale;
           } while (++tile < to && flat);
         } else {
+#pragma unroll 1
           do {
             step<false>(slot, tile, scale, o);
             if (++tile >= to) break;
