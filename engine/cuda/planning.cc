@@ -179,6 +179,7 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
                       : mask                 ? r.ours_masked[at]
                                              : r.standard[at] * (causal ? r.ours_causal : 1);
   const double rounds = key_heads * row_blocks * shares / (r.blocks * sms);
+  // Causal tiles differ in length and fill the last round up.
   const double use = r.blocks == 1 && rounds > 1 && !causal ? rounds / std::ceil(rounds) : rounds;
   e.ours = kOverhead + (q + kv) * (f32 ? 5 : 3) / (kPreprocessShare * bandwidth) +
            seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate, use,

@@ -19,6 +19,11 @@ __device__ __forceinline__ float sum_of_row(float x) {
   return x + __shfl_xor_sync(~0u, x, 2);
 }
 
+// What is added to unit x S's bits for a code's exponent: kOffset less the largest, `most` in S's bits. Rounded down twice: no code exceeds 255.
+__device__ __forceinline__ float magic_offset(int most, float unit) {
+  return fma_down(-kMagic, unit, fma_down(kMagic - __int_as_float(most), unit, kOffset));
+}
+
 // Four scores' codes to the bytes of an A fragment; `codes` gets two 16-bit sums.
 __device__ __forceinline__ uint32_t pack_codes(float p0, float p1, float p2, float p3, uint32_t& codes) {
   const uint32_t x = pack_f16(p0, p1), y = pack_f16(p2, p3);

@@ -58,12 +58,12 @@ __device__ __forceinline__ void exponentials(const int (&s)[64], const float (&u
     int most = max(m[0], m[1]);
     most = max(most, __shfl_xor_sync(~0u, most, 1));
     most = max(most, __shfl_xor_sync(~0u, most, 2));
-    float offset;  // rounded down: no code exceeds 255
+    float offset;
     if constexpr (C::kMagicStart) {
-      offset = fma_down(-kMagic, unit[r], fma_down(kMagic - __int_as_float(most), unit[r], kOffset));
+      offset = magic_offset(most, unit[r]);
       maxima[r] = -fmaf(kMagic, unit[r], offset);
     } else {
-      offset = fma_down(-static_cast<float>(most), unit[r], kOffset);
+      offset = fma_down(-static_cast<float>(most), unit[r], kOffset);  // as magic_offset()
       maxima[r] = kOffset - offset;
     }
     row_codes(

@@ -166,9 +166,7 @@ __device__ __forceinline__ void exponentials(const int (&s)[C::kBlocks][4], cons
   largest_scores<C>(s, most);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    // offset = kOffset - (1.5 * 2^23 + most) * unit, rounded down twice, so that no code exceeds 255; then what that really is
-    const float below = fma_down(kMagic - __int_as_float(most[r]), unit[r], kOffset);
-    offset[r] = fma_down(-kMagic, unit[r], below);
+    offset[r] = magic_offset(most[r], unit[r]);
     maxima[r] = kOffset - fmaf(kMagic, unit[r], offset[r]);
   }
   const auto code = [&](int j, int e) { return exp2_fast(fmaf(__int_as_float(s[j][e]), unit[e / 2], offset[e / 2])); };
