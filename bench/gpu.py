@@ -51,6 +51,7 @@ class Row:
     causal: bool = False
     mask: bool = False
     dtype: str = "bf16"
+    kv_lens: tuple[int, ...] = ()  # keys of each of the B sequences; others see them by a mask
     quick: bool = False
 
     @property
@@ -58,10 +59,12 @@ class Row:
         shape = f"N{self.Lq}" if self.Lq == self.Lk else f"{self.Lq}x{self.Lk}"
         heads = f"H{self.H}" if self.H == self.Hkv else f"H{self.H}:{self.Hkv}"
         words = "/causal" * self.causal + "/mask" * self.mask + f"/{self.dtype}" * (self.dtype != "bf16")
+        words += "/kv_lens" * bool(self.kv_lens)
         return f"{self.section}/D{self.D}/{shape}/B{self.B}/{heads}{words}"
 
     def operations(self) -> float:
-        return 4.0 * self.B * self.H * self.Lq * self.Lk * self.D / (2 if self.causal else 1)
+        keys = sum(self.kv_lens) or self.B * self.Lk
+        return 4.0 * self.H * self.Lq * keys * self.D / (2 if self.causal else 1)
 
 
 def all_rows() -> list[Row]:
@@ -73,6 +76,14 @@ def all_rows() -> list[Row]:
         rows.append(Row("causal", 128, N, N, 4 if N < 16384 else 1, causal=True, quick=N == 4096))
     for D, H in ((64, 30), (128, 24)):
         rows.append(Row("video", D, 17776, 17776, 1, H, H))
+    for D, N, B, H in ((64, 17776, 2, 30), (128, 17000, 2, 24), (128, 32760, 1, 40), (128, 118806, 1, 24)):
+        rows.append(Row("video", D, N, N, B, H, H))
+    rows.append(Row("text", 128, 4096, 512, 4))  # the keys are a prompt's
+    rows.append(Row("text", 128, 4096, 4096, 4, kv_lens=(4096, 3000, 2000, 700)))
+    for N, B in ((4096, 4), (16384, 1)):
+        rows.append(Row("text", 128, N, N, B, Hkv=8, causal=True))
+    for D, H in ((64, 32), (256, 16)):
+        rows.append(Row("text", D, 16384, 16384, 1, H, H, causal=True))
     for D in (64, 128):
         for N in (128, 256, 512, 1024, 2048):
             rows.append(Row("break-even", D, N, N, 1, 16, 16, quick=D == 128))
@@ -101,7 +112,7 @@ class Contestant:
 
 
 def inputs(row: Row) -> tuple[Any, Any, Any, Any]:
-    """q, k, v and the mask, or None."""
+    """q, k, v and what says which keys are seen (the mask, or None), as all but our kv_lens take it."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "f32": torch.float32}[row.dtype]
@@ -110,7 +121,20 @@ def inputs(row: Row) -> tuple[Any, Any, Any, Any]:
         torch.randn(row.B, heads, n, row.D, device="cuda", generator=make).to(dtype)
         for heads, n in ((row.H, row.Lq), (row.Hkv, row.Lk), (row.Hkv, row.Lk))
     )
-    return q, k, v, torch.rand(row.Lq, row.Lk, device="cuda", generator=make) > 0.3 if row.mask else None
+    mask = None
+    if row.mask:
+        mask = torch.rand(row.Lq, row.Lk, device="cuda", generator=make) > 0.3
+    if row.kv_lens:
+        mask = (torch.arange(row.Lk, device="cuda") < torch.tensor(row.kv_lens, device="cuda")[:, None])[:, None, None]
+    return q, k, v, mask
+
+
+def our_words(row: Row, mask: Any) -> dict[str, Any]:
+    import torch
+
+    if row.kv_lens:
+        return {"causal": row.causal, "kv_lens": torch.tensor(row.kv_lens, dtype=torch.int32, device="cuda")}
+    return {"causal": row.causal, "mask": mask}
 
 
 def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]:
@@ -121,6 +145,7 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
 
     sdpa = torch.nn.functional.scaled_dot_product_attention
     words: dict[str, Any] = {"is_causal": row.causal, "enable_gqa": row.H != row.Hkv, "attn_mask": mask}
+    ours = our_words(row, mask)
 
     def torch_backend(backend: Any) -> Callable[[], Any]:
         def call() -> Any:
@@ -130,23 +155,22 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
         return call
 
     found: dict[str, Callable[[], Any]] = {
-        word: lambda word=word: clary.attention(q, k, v, causal=row.causal, mask=mask, accuracy=word) for word in OURS
+        word: lambda word=word: clary.attention(q, k, v, **ours, accuracy=word) for word in OURS
     }
     found["torch"] = lambda: sdpa(q, k, v, **words)
     found["torch flash"] = torch_backend(SDPBackend.FLASH_ATTENTION)
     found["torch cuDNN"] = torch_backend(SDPBackend.CUDNN_ATTENTION)
-    if row.mask or row.dtype == "f32":
+    if mask is not None or row.dtype == "f32":
         found["torch efficient"] = torch_backend(SDPBackend.EFFICIENT_ATTENTION)
+        if row.kv_lens:
+            found["torch varlen"] = packed(row, q, k, v)
     elif row.H == row.Hkv:
         found |= others(row, q, k, v)
 
     usable = []
     for name, call in found.items():
         try:
-            if (
-                name in OURS
-                and clary.explain(q, k, v, causal=row.causal, mask=mask, accuracy=name).variant[:4] != "cuda"
-            ):
+            if name in OURS and clary.explain(q, k, v, **ours, accuracy=name).variant[:4] != "cuda":
                 continue
             call()
             torch.cuda.synchronize()
@@ -155,6 +179,25 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
             continue
         usable.append(Contestant(name, call))
     return usable
+
+
+def packed(row: Row, q: Any, k: Any, v: Any) -> Callable[[], Any]:
+    """torch's FlashAttention over the keys that exist, packed before."""
+    import torch
+
+    def ends(lengths: tuple[int, ...]) -> Any:
+        return torch.tensor((0, *lengths), device="cuda").cumsum(0).to(torch.int32)
+
+    q = q.transpose(1, 2).flatten(0, 1).contiguous()
+    k, v = (torch.cat([x[b, :, :n].transpose(0, 1) for b, n in enumerate(row.kv_lens)]).contiguous() for x in (k, v))
+    at = (ends((row.Lq,) * row.B), ends(row.kv_lens), row.Lq, max(row.kv_lens))
+
+    def call() -> Any:
+        from torch.nn.attention.varlen import varlen_attn
+
+        return varlen_attn(q, k, v, *at).view(row.B, row.Lq, row.H, row.D)
+
+    return call
 
 
 def others(row: Row, q: Any, k: Any, v: Any) -> dict[str, Callable[[], Any]]:
@@ -236,7 +279,7 @@ def exact(row: Row, q: Any, k: Any, v: Any, mask: Any) -> Callable[[Any], float]
         i = torch.arange(row.Lq, device="cuda")[rows, None]
         scores = scores.masked_fill(torch.arange(row.Lk, device="cuda") > i, float("-inf"))
     if mask is not None:
-        scores = scores.masked_fill(~mask[rows], float("-inf"))
+        scores = scores.masked_fill(~mask.expand(row.B, 1, row.Lq, row.Lk)[0, 0, rows], float("-inf"))
     want = scores.softmax(-1) @ v[0, 0].double()
 
     def error(out: Any) -> float:
@@ -252,7 +295,7 @@ def measure(row: Row, meter: Meter, rounds: int) -> dict[str, Any]:
 
     q, k, v, mask = inputs(row)
     everyone, error = contestants(row, q, k, v, mask), exact(row, q, k, v, mask)
-    planned = clary.explain(q, k, v, causal=row.causal, mask=mask).plan.get("speedup")
+    planned = clary.explain(q, k, v, **our_words(row, mask)).plan.get("speedup")
     clary.stats(reset=True)
     errors = {c.name: error(getattr(c.call, "value", c.call)()) for c in everyone}
     shares = {c.name: kernel_share(c) for c in everyone if c.name in OURS}
