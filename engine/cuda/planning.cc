@@ -51,6 +51,8 @@ constexpr double kPreprocessShare = 0.7;  // of the memory's bandwidth that quan
 constexpr double kReadShare = 0.75;       // the same of reading K and V
 constexpr double kExtraKeys = 192;        // keys' worth of time that a block of ours takes to begin and end
 constexpr double kCausalShareSdpa = 0.88;
+constexpr double kDecodeQueries = 16;  // from which on SDPA computes whole tiles of 128 queries,
+constexpr double kTileShare = 0.75;    // in this share of the time that says
 
 const Rates& rates_of(int capability) {
   const Rates* found = kRates;
@@ -184,11 +186,12 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
   e.ours = kOverhead + (q + kv) * (f32 ? 5 : 3) / (kPreprocessShare * bandwidth) +
            seconds(ops * padded * filled * (1 + kExtraKeys * shares / keys), rate, use,
                    q + kv + out * static_cast<double>(p.out.size()));
-  // SDPA: K and V read for every head of a group. Where it takes cuDNN (9.0, 10.0), or anything but flash, few blocks leave
+  // SDPA: the heads of a group find K and V in the L2. Where it takes cuDNN (9.0, 10.0), or anything but flash, few blocks leave
   // multiprocessors idle.
   const bool idles = f32 || mask || d.capability / 10 == 9 || d.capability / 10 == 10;
-  const double elements = q + kv * group + out, mask_bytes = mask ? heads * queries * keys : 0;
-  e.sdpa = seconds(ops,
+  const double elements = q + kv + out, mask_bytes = mask ? heads * queries * keys : 0;
+  const double tiled = queries < kDecodeQueries ? 1 : std::max(1.0, kTileShare * 128 * blocks(queries) / queries);
+  e.sdpa = seconds(ops * tiled,
                    (f32    ? r.f32
                     : mask ? r.masked
                            : r.plain)[at] *

@@ -5,7 +5,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
 #include <string>
 
 #include "engine/cuda/backend.h"
@@ -211,6 +215,46 @@ TEST(GpuPlan, NeverSlowerWhereAsked) {
     ASSERT_TRUE(plan) << name << ": " << plan.why.message();
     EXPECT_GT(plan.speedup, 1.2f) << name;
   }
+}
+
+// What ./dev bench gpu measured on an H200: no call in which torch was faster is thought to be faster, and most that gain much are.
+TEST(GpuPlan, AgreesWithTheBench) {
+  std::ifstream file(CLARY_SOURCE_DIR "/bench/results/gpu-h200.json");
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string name = "\"name\": \"";
+  int rows = 0, gains = 0, found = 0;
+  for (size_t at = text.find(name), next; at != std::string::npos; at = next) {
+    next = text.find(name, at + 1);
+    const std::string row = text.substr(at, next - at);
+    const auto after = [&](std::initializer_list<const char*> keys) {  // the text behind the last of them
+      size_t i = 0;
+      for (const char* key : keys) {
+        i = row.find("\"" + std::string(key) + "\": ", i);
+        if (i == std::string::npos) return "";  // a number that fails
+        i += std::strlen(key) + 4;
+      }
+      return row.c_str() + i;
+    };
+    const auto number = [&](std::initializer_list<const char*> keys) { return std::atof(after(keys)); };
+    const auto count = [&](const char* key) { return static_cast<int64_t>(number({key})); };
+    const double measured = number({"standard", "sustained", "over", "torch"});
+    ASSERT_GT(measured, 0) << row.substr(0, 60);
+    if (*after({"planned"}) == 'n') continue;  // key lengths
+    Case c = tokens(count("Lq"), count("D"), count("H"));
+    c.B = count("B"), c.Hkv = count("Hkv"), c.Lk = count("Lk");
+    c.causal = *after({"causal"}) == 't' ? CLARY_CAUSAL_UPPER_LEFT : CLARY_CAUSAL_NONE;
+    if (std::strncmp(after({"dtype"}), "\"f32", 4) == 0) c.dtype = c.out_dtype = CLARY_F32;
+    Problem p = shapes(c);
+    char element = 1;
+    if (*after({"mask"}) == 't') p.mask = {&element, {1, 1, c.Lq, c.Lk}, {0, 0, c.Lk, 1}, CLARY_BOOL};
+    const Estimate e = estimate(p, gpu_named("H200"), CLARY_STANDARD);
+    EXPECT_TRUE(measured >= 1 || e.sdpa < e.ours) << row.substr(0, 60);
+    const bool gains_much = measured > 1.2 && c.Lk > 1024;
+    rows++, gains += gains_much, found += gains_much && e.sdpa > e.ours;
+  }
+  EXPECT_GE(rows, 50);
+  EXPECT_EQ(found, gains);
+  EXPECT_GE(gains, 20);
 }
 
 TEST(GpuPlan, WhatSdpaDoesNotServeInOneCallIsNotCompared) {
