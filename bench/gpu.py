@@ -137,7 +137,7 @@ def our_words(row: Row, mask: Any) -> dict[str, Any]:
     return {"causal": row.causal, "mask": mask}
 
 
-def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]:
+def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any, ours: dict[str, Any]) -> list[Contestant]:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -145,7 +145,6 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
 
     sdpa = torch.nn.functional.scaled_dot_product_attention
     words: dict[str, Any] = {"is_causal": row.causal, "enable_gqa": row.H != row.Hkv, "attn_mask": mask}
-    ours = our_words(row, mask)
 
     def torch_backend(backend: Any) -> Callable[[], Any]:
         def call() -> Any:
@@ -162,9 +161,9 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
     found["torch cuDNN"] = torch_backend(SDPBackend.CUDNN_ATTENTION)
     if mask is not None or row.dtype == "f32":
         found["torch efficient"] = torch_backend(SDPBackend.EFFICIENT_ATTENTION)
-        if row.kv_lens:
-            found["torch varlen"] = packed(row, q, k, v)
-    elif row.H == row.Hkv:
+    if row.kv_lens:
+        found |= imported({"torch varlen": ("torch.nn.attention.varlen", packed(row, q, k, v))})
+    elif mask is None and row.dtype != "f32" and row.H == row.Hkv:
         found |= others(row, q, k, v)
 
     usable = []
@@ -181,8 +180,8 @@ def contestants(row: Row, q: Any, k: Any, v: Any, mask: Any) -> list[Contestant]
     return usable
 
 
-def packed(row: Row, q: Any, k: Any, v: Any) -> Callable[[], Any]:
-    """torch's FlashAttention over the keys that exist, packed before."""
+def packed(row: Row, q: Any, k: Any, v: Any) -> Callable[[Any], Any]:
+    """torch's FlashAttention over the keys that exist, packed before, by its module."""
     import torch
 
     def ends(lengths: tuple[int, ...]) -> Any:
@@ -191,13 +190,20 @@ def packed(row: Row, q: Any, k: Any, v: Any) -> Callable[[], Any]:
     q = q.transpose(1, 2).flatten(0, 1).contiguous()
     k, v = (torch.cat([x[b, :, :n].transpose(0, 1) for b, n in enumerate(row.kv_lens)]).contiguous() for x in (k, v))
     at = (ends((row.Lq,) * row.B), ends(row.kv_lens), row.Lq, max(row.kv_lens))
+    return lambda m: m.varlen_attn(q, k, v, *at).view(row.B, row.Lq, row.H, row.D)
 
-    def call() -> Any:
-        from torch.nn.attention.varlen import varlen_attn
 
-        return varlen_attn(q, k, v, *at).view(row.B, row.Lq, row.H, row.D)
-
-    return call
+def imported(calls: dict[str, tuple[str, Callable[[Any], Any]]]) -> dict[str, Callable[[], Any]]:
+    """Of calls by the module they need, those whose module is installed."""
+    found: dict[str, Callable[[], Any]] = {}
+    for name, (package, call) in calls.items():
+        try:
+            module = importlib.import_module(package)
+        except Exception as error:
+            missing.setdefault(name, f"{type(error).__name__}: {error}".splitlines()[0])
+            continue
+        found[name] = lambda call=call, module=module: call(module)
+    return found
 
 
 def others(row: Row, q: Any, k: Any, v: Any) -> dict[str, Callable[[], Any]]:
@@ -210,14 +216,7 @@ def others(row: Row, q: Any, k: Any, v: Any) -> dict[str, Callable[[], Any]]:
     }
     if not row.causal:
         calls["comfy-kitchen"] = ("comfy_kitchen", lambda m: m.int8_attention(q, k, v))
-    found: dict[str, Callable[[], Any]] = {}
-    for name, (package, call) in calls.items():
-        try:
-            module = importlib.import_module(package)
-        except Exception as error:
-            missing.setdefault(name, f"{type(error).__name__}: {error}".splitlines()[0])
-            continue
-        found[name] = lambda call=call, module=module: call(module)
+    found = imported(calls)
     try:
         found[FP8] = cudnn_fp8.Call(q, k, v, row.causal)
     except Exception as error:
@@ -294,8 +293,9 @@ def measure(row: Row, meter: Meter, rounds: int) -> dict[str, Any]:
     import clary
 
     q, k, v, mask = inputs(row)
-    everyone, error = contestants(row, q, k, v, mask), exact(row, q, k, v, mask)
-    planned = clary.explain(q, k, v, **our_words(row, mask)).plan.get("speedup")
+    ours = our_words(row, mask)
+    everyone, error = contestants(row, q, k, v, mask, ours), exact(row, q, k, v, mask)
+    planned = clary.explain(q, k, v, **ours).plan.get("speedup")
     clary.stats(reset=True)
     errors = {c.name: error(getattr(c.call, "value", c.call)()) for c in everyone}
     shares = {c.name: kernel_share(c) for c in everyone if c.name in OURS}

@@ -51,8 +51,8 @@ constexpr double kPreprocessShare = 0.7;  // of the memory's bandwidth that quan
 constexpr double kReadShare = 0.75;       // the same of reading K and V
 constexpr double kExtraKeys = 192;        // keys' worth of time that a block of ours takes to begin and end
 constexpr double kCausalShareSdpa = 0.88;
-constexpr double kDecodeQueries = 16;  // from which on SDPA computes whole tiles of 128 queries,
-constexpr double kTileShare = 0.75;    // in this share of the time that says
+constexpr double kTiledFrom = 16;     // queries from which on SDPA computes whole tiles of 128,
+constexpr double kTiledShare = 0.75;  // which take this share of what full ones take
 
 const Rates& rates_of(int capability) {
   const Rates* found = kRates;
@@ -190,7 +190,7 @@ Estimate estimate(const Problem& p, const Device& d, int32_t accuracy) {
   // multiprocessors idle.
   const bool idles = f32 || mask || d.capability / 10 == 9 || d.capability / 10 == 10;
   const double elements = q + kv + out, mask_bytes = mask ? heads * queries * keys : 0;
-  const double tiled = queries < kDecodeQueries ? 1 : std::max(1.0, kTileShare * 128 * blocks(queries) / queries);
+  const double tiled = queries < kTiledFrom ? 1 : std::max(1.0, kTiledShare * 128 * blocks(queries) / queries);
   e.sdpa = seconds(ops * tiled,
                    (f32    ? r.f32
                     : mask ? r.masked

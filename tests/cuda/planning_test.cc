@@ -217,7 +217,8 @@ TEST(GpuPlan, NeverSlowerWhereAsked) {
   }
 }
 
-// What ./dev bench gpu measured on an H200: no call in which torch was faster is thought to be faster, and most that gain much are.
+// What ./dev bench gpu measured on an H200: no call in which torch was faster is thought to be faster, and all that gain much over many keys
+// are.
 TEST(GpuPlan, AgreesWithTheBench) {
   std::ifstream file(CLARY_SOURCE_DIR "/bench/results/gpu-h200.json");
   const std::string text((std::istreambuf_iterator<char>(file)), {});
